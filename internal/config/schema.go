@@ -1,0 +1,91 @@
+package config
+
+import "time"
+
+// schema is the file's shape: all keys in the order in which they are printed,
+// with their bounds, tied to the fields of c that hold their values. Parse,
+// Effective and Diff all walk it.
+func schema(c *Config) section {
+	return section{
+		{key: "listen", setting: list[string]{
+			to: &c.Listen, item: listenAddress, want: "at least one " + wantListen, most: 100, orOne: true,
+		}},
+		{key: "backends", need: wantBackend, setting: list[Backend]{
+			to: &c.Backends, start: Backend{Weight: 1, State: Active}, item: backendSchema, want: wantBackend, most: 1000,
+		}},
+		{key: "pools", setting: list[Pool]{to: &c.Pools, item: poolSchema}},
+		{key: "on_unavailable", setting: oneOf(&c.OnUnavailable, Fail, Close, Wait)},
+		{key: "wait_limit", setting: duration(&c.WaitLimit, time.Second, time.Hour)},
+		{key: "aspnet_version", setting: aspnetVersion(&c.ASPNetVersion)},
+		{key: "health", setting: healthSchema(&c.Health)},
+		{key: "timeouts", setting: timeoutsSchema(&c.Timeouts)},
+		{key: "limits", setting: limitsSchema(&c.Limits)},
+		{key: "log", setting: section{
+			{key: "level", setting: oneOf(&c.Log.Level, "debug", "info", "warn", "error")},
+			{key: "format", setting: oneOf(&c.Log.Format, "auto", "json", "text")},
+		}},
+		{key: "admin", setting: section{
+			{key: "listen", setting: adminAddress(&c.Admin.Listen)},
+		}},
+	}
+}
+
+const wantBackend = "at least one backend with name and address"
+
+func backendSchema(b *Backend) setting {
+	return section{
+		{key: "name", setting: name(&b.Name), need: wantName},
+		{key: "address", setting: backendAddress(&b.Address), need: wantAddress},
+		{key: "weight", setting: integer(&b.Weight, 1, 1000)},
+		{key: "state", setting: oneOf(&b.State, Active, Drain)},
+	}
+}
+
+func poolSchema(p *Pool) setting {
+	const (
+		patterns = "at least one pattern such as /LM/W3SVC/2/*"
+		backends = "the name of at least one backend"
+	)
+	return section{
+		{key: "name", setting: name(&p.Name), need: wantName},
+		{key: "applications", need: patterns, setting: list[string]{to: &p.Applications, item: pattern, want: patterns}},
+		{key: "backends", need: backends, setting: list[string]{to: &p.Backends, item: name, want: backends}},
+	}
+}
+
+func healthSchema(h *Health) setting {
+	return section{
+		{key: "interval", setting: duration(&h.Interval, 100*time.Millisecond, time.Hour)},
+		{key: "timeout", setting: duration(&h.Timeout, 10*time.Millisecond, time.Minute)},
+		{key: "jitter", setting: share(&h.Jitter, 0, 0.5)},
+		{key: "rise", setting: integer(&h.Rise, 1, 100)},
+		{key: "fall", setting: integer(&h.Fall, 1, 100)},
+		{key: "hold_down", setting: duration(&h.HoldDown, 0, time.Hour)},
+		{key: "max_hold_down", setting: duration(&h.MaxHoldDown, 0, 24*time.Hour)},
+		{key: "max_ejected", setting: share(&h.MaxEjected, 0, 1)},
+	}
+}
+
+func timeoutsSchema(t *Timeouts) setting {
+	return section{
+		{key: "budget", setting: duration(&t.Budget, 100*time.Millisecond, time.Minute)},
+		{key: "dial", setting: duration(&t.Dial, 10*time.Millisecond, time.Minute)},
+		{key: "client_idle", setting: duration(&t.ClientIdle, time.Second, 24*time.Hour)},
+		{key: "client_stall", setting: duration(&t.ClientStall, 100*time.Millisecond, 10*time.Minute)},
+		{key: "backend_idle", setting: duration(&t.BackendIdle, 100*time.Millisecond, time.Hour)},
+		{key: "drain", setting: duration(&t.Drain, 0, time.Hour)},
+	}
+}
+
+func limitsSchema(l *Limits) setting {
+	return section{
+		{key: "connections", setting: integer(&l.Connections, 1, 1_000_000)},
+		{key: "connections_per_client", setting: integer(&l.ConnectionsPerClient, 0, 1_000_000)},
+		{key: "head", setting: size(&l.Head, 1*kib, 64*kib)},
+		{key: "body", setting: size(&l.Body, 1*kib, 2*gib-1)},
+		{key: "buffer", setting: size(&l.Buffer, 0, 16*mib)},
+		{key: "backend_connections", setting: integer(&l.BackendConnections, 1, 65535)},
+		{key: "backend_queue", setting: integer(&l.BackendQueue, 0, 1_000_000)},
+		{key: "backend_wait", setting: duration(&l.BackendWait, 0, time.Minute)},
+	}
+}
