@@ -1,0 +1,263 @@
+package backend
+
+import (
+	"context"
+	"errors"
+	"net"
+	"time"
+
+	"stateproxy/internal/sock"
+)
+
+// checkAfter is for how long an idle connection is trusted without a look
+// whether the backend has closed it. A busy one is used again within
+// microseconds, and the look costs a system call.
+const checkAfter = 5 * time.Millisecond
+
+var errQueueFull = errors.New("too many requests wait for a connection")
+
+// take returns a connection: an idle one, or a new one, or after a wait one
+// that another request gave back.
+func (p *Pool) take(ctx context.Context, s *Settings, deadline time.Time, fresh bool) (c *conn, reused bool, err error) {
+	if !fresh {
+		if c := p.takeIdle(s); c != nil {
+			return c, true, nil
+		}
+	}
+	p.mu.Lock()
+	if p.open < s.MaxConns {
+		p.open++
+		p.mu.Unlock()
+		c, err := p.dial(ctx, s, deadline)
+		return c, false, err
+	}
+	if len(p.waiting) >= s.MaxWaiting {
+		p.mu.Unlock()
+		p.counts.refused.Add(1)
+		return nil, false, &Error{Address: p.Address, Reason: QueueFull, Err: errQueueFull}
+	}
+	turn := make(chan *conn, 1)
+	p.waiting = append(p.waiting, turn)
+	p.mu.Unlock()
+	p.counts.waits.Add(1)
+	return p.wait(ctx, s, deadline, turn, fresh)
+}
+
+// wait waits until turn brings a connection, or nil, which is the leave to dial
+// one.
+func (p *Pool) wait(ctx context.Context, s *Settings, deadline time.Time, turn chan *conn, fresh bool) (*conn, bool, error) {
+	timer := time.NewTimer(min(s.Wait, time.Until(deadline)))
+	defer timer.Stop()
+	var cause error
+	select {
+	case c := <-turn:
+		if c != nil && !fresh {
+			return c, true, nil
+		}
+		if c != nil {
+			c.Close()
+			p.forget(c)
+		}
+		c, err := p.dial(ctx, s, deadline)
+		return c, false, err
+	case <-timer.C:
+		cause = context.DeadlineExceeded
+	case <-ctx.Done():
+		cause = ctx.Err()
+	}
+	if !p.leave(turn) { // a connection came at the last moment: pass it on
+		if c := <-turn; c != nil {
+			p.done(c, true)
+		} else {
+			p.give()
+		}
+	}
+	p.counts.refused.Add(1)
+	return nil, false, &Error{Address: p.Address, Reason: WaitTimeout, Err: cause}
+}
+
+// leave takes turn out of the queue. It returns false if it is not there any
+// more, because something was sent to it.
+func (p *Pool) leave(turn chan *conn) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i, t := range p.waiting {
+		if t == turn {
+			p.waiting = append(p.waiting[:i], p.waiting[i+1:]...)
+			return true
+		}
+	}
+	return false
+}
+
+// takeIdle returns the connection that was used last, if the backend has not
+// closed it.
+func (p *Pool) takeIdle(s *Settings) *conn {
+	for {
+		p.mu.Lock()
+		n := len(p.idle)
+		if n == 0 {
+			p.mu.Unlock()
+			return nil
+		}
+		c := p.idle[n-1]
+		p.idle = p.idle[:n-1]
+		p.mu.Unlock()
+		age := time.Since(c.used)
+		if age < checkAfter || age < s.IdleTimeout && c.Idle() {
+			p.counts.reused.Add(1)
+			return c
+		}
+		p.counts.dropped.Add(1)
+		p.discard(c)
+	}
+}
+
+// dial makes the connection that p.open counts already.
+func (p *Pool) dial(ctx context.Context, s *Settings, deadline time.Time) (*conn, error) {
+	if limit := time.Now().Add(s.DialTimeout); limit.Before(deadline) {
+		deadline = limit
+	}
+	ctx, cancel := context.WithDeadline(ctx, deadline)
+	defer cancel()
+	dial := p.Dial
+	if dial == nil {
+		dial = new(net.Dialer).DialContext
+	}
+	p.counts.dials.Add(1)
+	nc, err := dial(ctx, "tcp", p.Address)
+	if err != nil {
+		p.counts.dialErrors.Add(1)
+		p.give()
+		return nil, &Error{Address: p.Address, Reason: dialReason(err), Err: err}
+	}
+	c := &conn{Conn: sock.New(nc)}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.all == nil {
+		p.all = map[*conn]struct{}{}
+	}
+	p.all[c] = struct{}{}
+	return c, nil
+}
+
+// done takes c back after an exchange: into the pool, or to whoever waits
+// longest, if it is fit for another request.
+func (p *Pool) done(c *conn, fit bool) {
+	if !fit {
+		p.discard(c)
+		return
+	}
+	p.mu.Lock()
+	if p.closed {
+		p.mu.Unlock()
+		p.discard(c)
+		return
+	}
+	if len(p.waiting) > 0 {
+		turn := p.next()
+		p.mu.Unlock()
+		turn <- c
+		return
+	}
+	c.used = time.Now()
+	p.idle = append(p.idle, c)
+	if p.sweeper == nil {
+		p.sweeper = time.AfterFunc(p.config().IdleTimeout/2, p.sweep)
+	}
+	p.mu.Unlock()
+}
+
+// discard closes c and lets somebody else open one in its place.
+func (p *Pool) discard(c *conn) {
+	c.Close()
+	p.forget(c)
+	p.give()
+}
+
+func (p *Pool) forget(c *conn) {
+	p.mu.Lock()
+	delete(p.all, c)
+	p.mu.Unlock()
+}
+
+// give passes the right to open a connection on: to whoever waits longest, else
+// back to the pool.
+func (p *Pool) give() {
+	p.mu.Lock()
+	if len(p.waiting) == 0 {
+		p.open--
+		p.mu.Unlock()
+		return
+	}
+	turn := p.next()
+	p.mu.Unlock()
+	turn <- nil // has room for it
+}
+
+// next takes the first of the queue. p.mu is held.
+func (p *Pool) next() chan *conn {
+	turn := p.waiting[0]
+	p.waiting = append(p.waiting[:0], p.waiting[1:]...)
+	return turn
+}
+
+// sweep closes what lay idle for too long. Connections are used last in, first
+// out, so those are at the front.
+func (p *Pool) sweep() {
+	limit := time.Now().Add(-p.config().IdleTimeout)
+	p.mu.Lock()
+	n := 0
+	for n < len(p.idle) && p.idle[n].used.Before(limit) {
+		n++
+	}
+	old := append([]*conn(nil), p.idle[:n]...)
+	p.idle = append(p.idle[:0], p.idle[n:]...)
+	if len(p.idle) > 0 && !p.closed {
+		p.sweeper.Reset(p.config().IdleTimeout / 2)
+	} else {
+		p.sweeper = nil
+	}
+	p.mu.Unlock()
+	p.drop(old)
+}
+
+// dropIdle closes all idle connections.
+func (p *Pool) dropIdle() {
+	p.mu.Lock()
+	old := p.idle
+	p.idle = nil
+	p.mu.Unlock()
+	p.drop(old)
+}
+
+func (p *Pool) drop(old []*conn) {
+	p.counts.dropped.Add(int64(len(old)))
+	for _, c := range old {
+		p.discard(c)
+	}
+}
+
+// Close closes the idle connections and lets none be pooled any more. Exchanges
+// under way end in peace, and new ones may still be made, each on a connection
+// of its own: a request that began before a reload must not fail by it.
+func (p *Pool) Close() {
+	p.mu.Lock()
+	p.closed = true
+	if p.sweeper != nil {
+		p.sweeper.Stop()
+		p.sweeper = nil
+	}
+	p.mu.Unlock()
+	p.dropIdle()
+}
+
+// Abort closes all connections at once, busy ones too.
+func (p *Pool) Abort() {
+	p.Close()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for c := range p.all {
+		c.Close()
+	}
+}

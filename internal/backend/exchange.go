@@ -1,0 +1,205 @@
+package backend
+
+import (
+	"io"
+	"net"
+	"time"
+
+	"stateproxy/internal/sock"
+	"stateproxy/wire"
+)
+
+// Exchange is one request and its answer. The caller sets the request's fields,
+// calls RoundTrip and, if that returned nil, uses the answer and then calls
+// Release. It may be used again after that. The zero value is ready for use; it
+// must not be copied once used, and belongs to one goroutine.
+type Exchange struct {
+	Op       wire.Op
+	Request  []byte    // head and body as they go out, or their first part
+	Rest     io.Reader // the rest of the body; nil if Request is all
+	RestLen  int64     // bytes of it
+	Deadline time.Time // when all must be over
+
+	Response wire.Response // slices into Answer
+	Answer   []byte        // head and body as they came, or their first part
+	Tail     int64         // bytes of the body that CopyTail still has to fetch
+
+	in   answer
+	conn *conn // of an answer with a tail
+	pool *Pool
+}
+
+// Body returns the answer's body, or as much of it as Answer holds.
+func (x *Exchange) Body() []byte { return x.Answer[len(x.Response.Head):] }
+
+// CopyTail sends the rest of a long answer to dst. After an error, be it the
+// backend's or dst's, Release closes the connection to the backend.
+func (x *Exchange) CopyTail(dst io.Writer) error {
+	if x.Tail == 0 {
+		return nil
+	}
+	src := &io.LimitedReader{R: x.conn.Conn.Conn, N: x.Tail}
+	n, err := io.Copy(dst, src)
+	x.Tail -= n
+	if err == nil && x.Tail > 0 {
+		err = io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// TailReader returns a reader of the rest of a long answer.
+func (x *Exchange) TailReader() io.Reader { return tailReader{x} }
+
+type tailReader struct{ x *Exchange }
+
+func (r tailReader) Read(p []byte) (int, error) {
+	if r.x.Tail == 0 {
+		return 0, io.EOF
+	}
+	n, err := r.x.conn.Conn.Conn.Read(p[:min(int64(len(p)), r.x.Tail)])
+	r.x.Tail -= int64(n)
+	return n, err
+}
+
+// Release gives back what the answer holds: its buffer and, if a tail was not
+// fetched, the connection, which is then closed. More than once is fine.
+func (x *Exchange) Release() {
+	if x.conn != nil {
+		x.pool.done(x.conn, x.Tail == 0)
+		x.conn = nil
+	}
+	sock.Recycle(x.in.buf)
+	x.in = answer{size: x.in.size}
+	x.Response, x.Answer, x.Tail = wire.Response{}, nil, 0
+}
+
+// answer collects one answer from a connection and judges it.
+type answer struct {
+	x       *Exchange
+	buf     []byte
+	n       int
+	need    int // bytes of head and body; 0 while the head is incomplete
+	size    int // of the last long answer: a hint for the first read
+	maxBody int
+	whole   int // longest body that is taken whole
+	reason  Reason
+	err     error
+}
+
+// Space implements sock.Handler.
+func (a *answer) Space() []byte {
+	if a.buf == nil {
+		a.buf = sock.Buffer(max(a.size, firstRead))
+	}
+	if a.n == len(a.buf) {
+		a.buf = sock.Grow(a.buf, a.n, max(a.need, 2*a.n))
+	}
+	return a.buf[a.n:]
+}
+
+// firstRead is the size of the buffer that an answer is first read into. It
+// takes nearly every session in one read.
+const firstRead = 16 << 10
+
+// Received implements sock.Handler.
+func (a *answer) Received(n int) bool {
+	a.n += n
+	if a.n == 0 {
+		return false
+	}
+	if a.need == 0 && !a.head() {
+		return a.reason != ""
+	}
+	if a.x.Tail > 0 {
+		return true
+	}
+	if a.n < a.need {
+		a.buf = sock.Grow(a.buf, a.n, a.need)
+		a.reparse()
+		return false
+	}
+	a.x.Answer = a.buf[:a.need]
+	if a.n > a.need {
+		a.reason = LongAnswer
+	}
+	return true
+}
+
+// Partial implements sock.Handler: whoever is not done yet misses something.
+func (a *answer) Partial() bool { return true }
+
+// head parses and judges the head. It returns false while there is none, and
+// if it is refused.
+func (a *answer) head() bool {
+	r := &a.x.Response
+	n, err := wire.ParseResponse(a.buf[:a.n], r)
+	switch {
+	case err == wire.ErrIncomplete && a.n < wire.DefaultMaxHead:
+		return false
+	case err == wire.ErrIncomplete:
+		err = &wire.SyntaxError{Reason: wire.HeadTooLong, Offset: wire.DefaultMaxHead}
+		fallthrough
+	case err != nil:
+		a.reason, a.err = BadAnswer, err
+		return false
+	}
+	if a.reason = judge(r, a.x.Op, a.maxBody); a.reason != "" {
+		return false
+	}
+	length := r.BodyLen(a.x.Op.Verb())
+	a.need = n + length
+	if length > a.whole && a.n < a.need {
+		a.x.Answer = a.buf[:a.n]
+		a.x.Tail = int64(a.need - a.n)
+	}
+	if length > firstRead/2 {
+		a.size = min(a.need, a.whole)
+	} else {
+		a.size = 0
+	}
+	return true
+}
+
+// reparse points the response's slices into a buffer that has grown.
+func (a *answer) reparse() { _, _ = wire.ParseResponse(a.buf[:a.n], &a.x.Response) }
+
+// judge says what is wrong with an answer that is well formed, "" if nothing
+// (protocol.md section 9).
+func judge(r *wire.Response, op wire.Op, maxBody int) Reason {
+	switch r.Status {
+	case wire.StatusOK, wire.StatusBadRequest, wire.StatusNotFound, wire.StatusLocked:
+	default:
+		return OddStatus
+	}
+	if r.ContentLength.N > int64(maxBody) {
+		return AnswerTooLarge
+	}
+	if r.Status == wire.StatusOK && r.ContentLength.N == 0 && (op == wire.OpGet || op == wire.OpGetExclusive) {
+		return EmptyAnswer
+	}
+	return ""
+}
+
+// conn is a connection to the backend.
+type conn struct {
+	*sock.Conn
+	deadline time.Time // last one set
+	used     time.Time // when it became idle
+}
+
+// deadlineSlack is how much earlier than asked for a deadline may be left, so
+// that a busy connection's timer is set a few times a second, not each request.
+const deadlineSlack = 250 * time.Millisecond
+
+func (c *conn) setDeadline(t time.Time) error {
+	if d := t.Sub(c.deadline); d >= 0 && d < deadlineSlack {
+		return nil
+	}
+	c.deadline = t
+	return c.Conn.SetDeadline(t)
+}
+
+func isTimeout(err error) bool {
+	ne, ok := err.(net.Error)
+	return ok && ne.Timeout()
+}

@@ -1,0 +1,64 @@
+package backend
+
+import (
+	"time"
+
+	"stateproxy/wire"
+)
+
+const (
+	lateWait  = 30 * time.Second // how long an answer that missed its deadline is still waited for
+	lateLimit = 32               // such waits at once, for each backend
+)
+
+// awaitLate takes over the connection of an exclusive GET that missed its
+// deadline. If the backend grants the lock after all, nobody is there to hold
+// it, so it is released again; else the user would wait for the execution
+// time-out (protocol.md section 11). It returns false if it does not take c.
+func (p *Pool) awaitLate(c *conn, x *Exchange) bool {
+	if x.Op != wire.OpGetExclusive {
+		return false
+	}
+	if p.counts.late.Add(1) > lateLimit {
+		p.counts.late.Add(-1)
+		return false
+	}
+	late := &Exchange{Op: x.Op, Deadline: time.Now().Add(lateWait), Response: x.Response}
+	late.in = x.in
+	late.in.x = late
+	x.in, x.Response = answer{size: x.in.size}, wire.Response{}
+	request := append([]byte(nil), x.Request...)
+	go p.releaseLate(c, late, request)
+	return true
+}
+
+func (p *Pool) releaseLate(c *conn, x *Exchange, request []byte) {
+	defer p.counts.late.Add(-1)
+	defer p.done(c, false)
+	defer x.Release()
+	if c.setDeadline(x.Deadline) != nil || c.ReadLoop(&x.in) != nil || x.in.reason != "" {
+		return
+	}
+	if x.Response.Status != wire.StatusOK || !x.Response.LockCookie.Set || x.Tail > 0 {
+		return
+	}
+	var req wire.Request
+	if _, err := wire.ParseRequest(request, &req); err != nil {
+		return
+	}
+	out := ReleaseRequest(nil, &req, x.Response.LockCookie)
+	x.Release()
+	x.Op = wire.OpRelease
+	x.in.x = x
+	if _, err := c.Exchange(out, &x.in); err == nil && x.in.reason == "" {
+		p.counts.lateReleased.Add(1)
+	}
+}
+
+// ReleaseRequest appends the request that gives back the lock which req, an
+// exclusive GET, took with cookie.
+func ReleaseRequest(dst []byte, req *wire.Request, cookie wire.Int) []byte {
+	return wire.AppendRequest(dst, &wire.Request{
+		Verb: wire.GET, Target: req.Target, Host: req.Host, Exclusive: wire.Release, LockCookie: cookie,
+	})
+}

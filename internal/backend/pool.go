@@ -1,0 +1,248 @@
+// Package backend talks to one state server through pooled connections, each
+// with one request in flight.
+//
+//	p := &backend.Pool{Address: "10.0.0.11:42424"}
+//	x := backend.Exchange{Op: wire.OpGet, Request: head, Deadline: time.Now().Add(8 * time.Second)}
+//	err := p.RoundTrip(ctx, &x)
+//	... x.Response, x.Body(), x.CopyTail(client)
+//	x.Release()
+//
+// A connection on which anything unexpected was seen is closed, never pooled. A
+// request is repeated only where protocol.md section 11 says it is harmless.
+// Which session goes to which backend is left to the caller.
+package backend
+
+import (
+	"context"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"stateproxy/wire"
+)
+
+// Defaults of the fields of Pool.
+const (
+	DefaultDialTimeout = 2 * time.Second
+	DefaultIdleTimeout = 8 * time.Second // the real client's is 5 to 10 s (protocol.md section 2)
+	DefaultWait        = time.Second
+	DefaultMaxConns    = 256
+	DefaultMaxWaiting  = 1000
+	DefaultMaxWhole    = 64 << 10
+	DefaultMaxBody     = 128 << 20
+)
+
+// Settings of a pool. In each field zero means the default.
+type Settings struct {
+	DialTimeout time.Duration
+	IdleTimeout time.Duration // unused connections are closed after it
+	Wait        time.Duration // longest wait for a connection when MaxConns are busy
+	MaxConns    int
+	MaxWaiting  int // requests that may wait for a connection
+	MaxWhole    int // bytes; bodies up to it are read before RoundTrip returns
+	MaxBody     int // bytes; a larger answer is a fault
+}
+
+func (s *Settings) setDefaults() {
+	def(&s.DialTimeout, DefaultDialTimeout)
+	def(&s.IdleTimeout, DefaultIdleTimeout)
+	def(&s.Wait, DefaultWait)
+	def(&s.MaxConns, DefaultMaxConns)
+	def(&s.MaxWaiting, DefaultMaxWaiting)
+	def(&s.MaxWhole, DefaultMaxWhole)
+	def(&s.MaxBody, DefaultMaxBody)
+}
+
+func def[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+// Pool is the connections to one backend. Address and Dial are set before first
+// use. It is safe for concurrent use and must not be copied.
+type Pool struct {
+	Address string
+	// Dial connects to the backend; nil means a net.Dialer.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+
+	settings atomic.Pointer[Settings]
+	counts   counters
+
+	mu      sync.Mutex // guards all below
+	idle    []*conn    // the last one was used last
+	all     map[*conn]struct{}
+	open    int          // connections that exist or are being made
+	waiting []chan *conn // first come first served; nil received: dial
+	sweeper *time.Timer  // runs while there are idle connections
+	closed  bool         // keep nothing any more
+}
+
+type counters struct {
+	busy, dials, dialErrors, reused, repeated, dropped, waits, refused, late, lateReleased atomic.Int64
+}
+
+// Stats is a snapshot of a pool. Counters only grow.
+type Stats struct {
+	Open, Idle, Busy, Waiting int   // now
+	Dials, DialErrors         int64 // connections made and not made
+	Reused                    int64 // requests that found an idle connection
+	Repeated                  int64 // requests sent again on another connection
+	Dropped                   int64 // idle connections found dead or closed as idle
+	Waits, Refused            int64 // requests that had to wait; that found the queue full or waited in vain
+	LateReleased              int64 // locks granted after their request had failed, and released
+}
+
+// Stats returns the present figures.
+func (p *Pool) Stats() Stats {
+	c := &p.counts
+	s := Stats{
+		Busy: int(c.busy.Load()), Dials: c.dials.Load(), DialErrors: c.dialErrors.Load(), Reused: c.reused.Load(),
+		Repeated: c.repeated.Load(), Dropped: c.dropped.Load(), Waits: c.waits.Load(), Refused: c.refused.Load(),
+		LateReleased: c.lateReleased.Load(),
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s.Open, s.Idle, s.Waiting = p.open, len(p.idle), len(p.waiting)
+	return s
+}
+
+// Configure changes the settings, also while requests are under way; those keep
+// what they began with.
+func (p *Pool) Configure(s Settings) {
+	s.setDefaults()
+	p.settings.Store(&s)
+}
+
+var defaultSettings = func() *Settings {
+	s := &Settings{}
+	s.setDefaults()
+	return s
+}()
+
+func (p *Pool) config() *Settings {
+	if s := p.settings.Load(); s != nil {
+		return s
+	}
+	return defaultSettings
+}
+
+// RoundTrip sends x's request and reads the answer. The error is an *Error; the
+// exchange then holds nothing and needs no Release. ctx ends the wait for a
+// connection and the dialing; all is over at x.Deadline.
+func (p *Pool) RoundTrip(ctx context.Context, x *Exchange) error {
+	p.counts.busy.Add(1)
+	defer p.counts.busy.Add(-1)
+	s := p.config()
+	fresh := false // take no idle connection
+	for {
+		c, reused, err := p.take(ctx, s, x.Deadline, fresh)
+		if err != nil {
+			return err
+		}
+		e := p.try(s, c, x)
+		if e == nil {
+			return nil
+		}
+		if !reused || !repeatable(x, e) {
+			return e
+		}
+		// One dead pooled connection tells of others: the backend was restarted.
+		p.dropIdle()
+		p.counts.repeated.Add(1)
+		fresh = true
+	}
+}
+
+// repeatable reports whether a request that failed on a pooled connection may
+// be sent again on a new one (protocol.md section 11).
+func repeatable(x *Exchange, e *Error) bool {
+	if x.Rest != nil {
+		return false // part of the body may be gone
+	}
+	switch e.Reason {
+	case SendError:
+		if !e.Sent {
+			return true
+		}
+	case Closed:
+	default:
+		return false
+	}
+	switch x.Op {
+	case wire.OpResetTimeout, wire.OpGet, wire.OpSetUninitialized:
+		return true
+	}
+	return false
+}
+
+// try does the exchange on c and returns nil, or the error after closing c.
+func (p *Pool) try(s *Settings, c *conn, x *Exchange) *Error {
+	x.in.x, x.in.maxBody, x.in.whole = x, s.MaxBody, s.MaxWhole
+	if err := c.setDeadline(x.Deadline); err != nil {
+		return p.fail(c, x, &Error{Reason: SendError, Err: err})
+	}
+	written, err := len(x.Request), error(nil)
+	if x.Rest == nil {
+		written, err = c.Exchange(x.Request, &x.in)
+	} else if err = sendLong(c, x); err == nil {
+		err = c.ReadLoop(&x.in)
+	} else {
+		return p.fail(c, x, &Error{Reason: RelayError, Sent: true, Err: err})
+	}
+	switch {
+	case x.in.reason != "":
+		return p.fail(c, x, &Error{Reason: x.in.reason, Sent: true, Status: x.Response.Status, Err: x.in.err})
+	case err != nil:
+		e := &Error{Address: p.Address, Sent: written > 0, Err: err}
+		e.Reason = failure(err, written < len(x.Request), x.in.n > 0)
+		if e.Reason == Timeout && p.awaitLate(c, x) {
+			return e
+		}
+		return p.fail(c, x, e)
+	case x.Tail > 0:
+		x.conn, x.pool = c, p
+	default:
+		p.done(c, true)
+	}
+	return nil
+}
+
+// failure classifies an error of an exchange.
+func failure(err error, writing, answering bool) Reason {
+	switch {
+	case isTimeout(err):
+		return Timeout
+	case writing:
+		return SendError
+	case answering:
+		return CutAnswer
+	}
+	return Closed
+}
+
+// sendLong sends a request whose body is not all in x.Request.
+func sendLong(c *conn, x *Exchange) error {
+	if _, err := c.Write(x.Request); err != nil {
+		return err
+	}
+	src := &io.LimitedReader{R: x.Rest, N: x.RestLen}
+	_, err := io.Copy(c.Conn.Conn, src)
+	if err == nil && src.N > 0 {
+		err = io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+func (p *Pool) fail(c *conn, x *Exchange, e *Error) *Error {
+	e.Address = p.Address
+	if x.Op == wire.OpGetExclusive && x.Response.Status == wire.StatusOK {
+		e.Lock = x.Response.LockCookie
+	}
+	p.done(c, false)
+	x.Release()
+	return e
+}

@@ -1,0 +1,99 @@
+// Package sock moves bytes over TCP connections with as few system calls as a
+// blocking program can have. The runtime's poller reads from a socket first and
+// waits only when there was nothing; in a protocol of requests and answers that
+// first read is nearly always in vain. Here the wait comes first:
+//
+//	err := c.ReadLoop(h)            // wait, read, h.Received, wait, read, ...
+//	n, err := c.Exchange(req, h) // write, wait, read, h.Received, ...
+//
+// On Linux both run inside one call of syscall.RawConn.Read, whose wait loses
+// no readiness that arrives meanwhile. Elsewhere, and for connections that are
+// no TCP sockets (TLS, pipes in tests), they are plain Read and Write, with the
+// same meaning. Deadlines set on the connection hold for both.
+package sock
+
+import (
+	"io"
+	"net"
+	"syscall"
+)
+
+// Handler takes what a connection receives.
+type Handler interface {
+	// Space returns where the next bytes go. It must not be empty.
+	Space() []byte
+	// Received tells that n bytes were put there; n may be 0. It returns true
+	// to end the loop. On Linux it may take its time, and write to the same
+	// connection, but must not read from it.
+	Received(n int) (done bool)
+	// Partial reports that a message has begun and is not complete. The end of
+	// the stream is then noticed even if it came together with the last bytes.
+	Partial() bool
+}
+
+// Conn is a connection with the methods of this package beside its own. One
+// goroutine at a time may be in ReadLoop, Exchange, Write or Idle; deadlines
+// may be set and Close called from any.
+type Conn struct {
+	net.Conn
+	raw  syscall.RawConn // nil: only plain Read and Write can be used
+	loop loopState
+}
+
+// New wraps c.
+func New(c net.Conn) *Conn {
+	s := &Conn{Conn: c}
+	if t, ok := c.(*net.TCPConn); ok {
+		if raw, err := t.SyscallConn(); err == nil {
+			s.attach(raw)
+		}
+	}
+	return s
+}
+
+// ReadLoop reads until h says that it is done or an error ends it: io.EOF when
+// the peer has closed its side.
+func (c *Conn) ReadLoop(h Handler) error {
+	if c.raw != nil {
+		return c.rawLoop(nil, h)
+	}
+	return c.plainLoop(h)
+}
+
+// Exchange writes out, which must not be empty, then reads like ReadLoop. If
+// the error is one of writing, written is less than len(out).
+func (c *Conn) Exchange(out []byte, h Handler) (written int, err error) {
+	if c.raw != nil {
+		err = c.rawLoop(out, h)
+		return c.loop.written, err
+	}
+	if written, err = c.Conn.Write(out); err != nil {
+		return min(written, len(out)-1), err
+	}
+	return written, c.plainLoop(h)
+}
+
+func (c *Conn) plainLoop(h Handler) error {
+	for {
+		n, err := c.Conn.Read(h.Space())
+		if n > 0 && h.Received(n) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// ReadFrom lets io.Copy use what the connection itself offers, such as splice.
+func (c *Conn) ReadFrom(r io.Reader) (int64, error) {
+	if l, ok := r.(*io.LimitedReader); ok {
+		if s, ok := l.R.(*Conn); ok { // splice wants to see the bare connection
+			inner := io.LimitedReader{R: s.Conn, N: l.N}
+			n, err := io.Copy(c.Conn, &inner)
+			l.N = inner.N
+			return n, err
+		}
+	}
+	return io.Copy(c.Conn, r)
+}

@@ -1,0 +1,159 @@
+package sock
+
+import (
+	"io"
+	"os"
+	"syscall"
+	"unsafe"
+)
+
+// loopState is what the callback of a running loop works on. It lives in the
+// Conn so that a loop allocates nothing.
+type loopState struct {
+	step    func(fd uintptr) bool // c.onReady, bound once
+	fd      uintptr               // valid while a loop runs, 0 otherwise
+	out     []byte                // still to be written before the first wait
+	h       Handler
+	written int // bytes of out
+	err     error
+}
+
+func (c *Conn) attach(raw syscall.RawConn) {
+	c.raw = raw
+	c.loop.step = c.onReady
+}
+
+// rawLoop runs the whole loop in one RawConn.Read. That marks the socket as not
+// ready once, at its start, and then alternates between the callback and the
+// wait; so readiness that arrives while the callback runs ends the next wait.
+func (c *Conn) rawLoop(out []byte, h Handler) error {
+	l := &c.loop
+	l.out, l.h, l.written, l.err = out, h, 0, nil
+	err := c.raw.Read(l.step)
+	l.out, l.h, l.fd = nil, nil, 0
+	if l.err != nil {
+		return l.err
+	}
+	return err
+}
+
+// onReady is called at the start of a loop and whenever the socket may have
+// become readable. It returns true to end the loop.
+func (c *Conn) onReady(fd uintptr) bool {
+	l := &c.loop
+	l.fd = fd
+	if l.out != nil {
+		l.written, l.err = c.Write(l.out)
+		l.out = nil
+		return l.err != nil
+	}
+	for {
+		p := l.h.Space()
+		n, errno := rawRead(fd, p)
+		switch {
+		case errno == syscall.EAGAIN:
+			return l.h.Received(0)
+		case errno != 0:
+			l.err = os.NewSyscallError("read", errno)
+			return true
+		case n == 0:
+			l.err = io.EOF
+			return true
+		}
+		if l.h.Received(n) {
+			return true
+		}
+		// Nothing is left, and what comes next makes the socket ready anew. But
+		// for an end that came before this read: there is no second sign of it.
+		if n < len(p) && !l.h.Partial() {
+			return false
+		}
+	}
+}
+
+// Write writes all of b. Inside a loop it tries the socket directly and waits
+// only for what the socket does not take at once.
+func (c *Conn) Write(b []byte) (int, error) {
+	if c.loop.fd == 0 {
+		return c.Conn.Write(b)
+	}
+	n, errno := rawWrite(c.loop.fd, b)
+	switch {
+	case errno != 0 && errno != syscall.EAGAIN:
+		return 0, os.NewSyscallError("write", errno)
+	case n == len(b):
+		return n, nil
+	}
+	m, err := c.Conn.Write(b[n:])
+	return n + m, err
+}
+
+// Idle reports whether the connection is open and holds nothing unread, as a
+// pooled connection must between two requests.
+func (c *Conn) Idle() bool {
+	n, errno := c.peek()
+	return n < 0 && (errno == syscall.EAGAIN || errno == errNoSocket)
+}
+
+// PeerClosed reports whether the peer is known to have closed its side, or the
+// connection to be broken.
+func (c *Conn) PeerClosed() bool {
+	n, errno := c.peek()
+	return n == 0 || n < 0 && errno != syscall.EAGAIN && errno != errNoSocket
+}
+
+// errNoSocket stands for a connection that can't be looked at.
+const errNoSocket = syscall.ENOTSOCK
+
+// peek looks at the next byte without waiting and without taking it.
+func (c *Conn) peek() (n int, errno syscall.Errno) {
+	n, errno = -1, errNoSocket
+	switch {
+	case c.raw == nil:
+	case c.loop.fd != 0:
+		n, errno = rawPeek(c.loop.fd)
+	default:
+		if c.raw.Control(func(fd uintptr) { n, errno = rawPeek(fd) }) != nil {
+			errno = syscall.EBADF
+		}
+	}
+	return n, errno
+}
+
+func rawPeek(fd uintptr) (int, syscall.Errno) {
+	var b [1]byte
+	for {
+		n, _, errno := syscall.RawSyscall6(syscall.SYS_RECVFROM, fd, uintptr(unsafe.Pointer(&b[0])), 1,
+			syscall.MSG_PEEK|syscall.MSG_DONTWAIT, 0, 0)
+		if errno == 0 {
+			return int(n), 0
+		}
+		if errno != syscall.EINTR {
+			return -1, errno
+		}
+	}
+}
+
+// The sockets are non-blocking, so a raw call, which the scheduler does not get
+// to hear of, never holds a processor for longer than the kernel works.
+
+func rawRead(fd uintptr, p []byte) (int, syscall.Errno) {
+	for {
+		n, _, errno := syscall.RawSyscall(syscall.SYS_READ, fd, uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)))
+		if errno != syscall.EINTR {
+			return int(n), errno
+		}
+	}
+}
+
+func rawWrite(fd uintptr, p []byte) (int, syscall.Errno) {
+	for {
+		n, _, errno := syscall.RawSyscall(syscall.SYS_WRITE, fd, uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)))
+		if errno == 0 {
+			return int(n), 0
+		}
+		if errno != syscall.EINTR {
+			return 0, errno
+		}
+	}
+}

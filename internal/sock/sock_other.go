@@ -1,0 +1,11 @@
+//go:build !linux
+
+package sock
+
+import "syscall"
+
+type loopState struct{ written int }
+
+func (c *Conn) attach(syscall.RawConn) {}
+
+func (c *Conn) rawLoop([]byte, Handler) error { panic("no raw connection is ever attached here") }
