@@ -30,10 +30,12 @@ func (s *Server) StartT(t TB) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatalf("listen on loopback: %v", err)
+		return
 	}
 	if !s.open(ln) {
 		ln.Close()
 		t.Fatalf("start server: %v", ErrClosed)
+		return
 	}
 	served := make(chan error, 1) // 1: the server may end before the test looks
 	go func() { served <- s.accept(ln) }()

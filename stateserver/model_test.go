@@ -163,9 +163,9 @@ func TestModel(t *testing.T) {
 			if got != want {
 				rt.Fatalf("%s %+v on session %d at %v = %q; want %q", verb, s, i, now, got, want)
 			}
-			if err := st.check(swept); err != nil {
-				rt.Fatal(err)
-			}
+		}
+		if err := st.check(swept); err != nil {
+			rt.Fatal(err)
 		}
 	})
 }

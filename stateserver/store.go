@@ -12,6 +12,7 @@ const (
 	numShards    = 64
 	wheelTick    = 20 * time.Second // width of a bucket, as in the Microsoft server
 	wheelSlots   = 128              // buckets ahead; what expires later is looked at again on the way
+	sweepBatch   = 1000             // items looked at under one hold of a shard's lock
 	minRenewal   = time.Second      // a renewal that gains less is skipped
 	itemOverhead = 160              // bytes of an item beyond key and body: struct, share of the map, rounding
 )
@@ -39,7 +40,7 @@ type shard struct {
 	mu      sync.Mutex // guards the fields below and the items
 	items   map[string]*item
 	wheel   [wheelSlots]*item // lists of items by the tick at which to look at them, modulo wheelSlots
-	swept   int64             // last tick that was swept
+	swept   int64             // last tick whose bucket was swept
 	bodies  int64             // bytes
 	locked  int
 	expired uint64
@@ -214,37 +215,37 @@ func (sh *shard) unlink(it *item) {
 	it.next, it.prev, it.slot = nil, nil, noSlot
 }
 
-// sweep removes what expired before the last full tick. Requests wait for one
-// bucket of one shard at most.
+// sweep removes what expired before the last full tick.
 func (st *store) sweep(now time.Duration) {
 	for i := range st.shards {
-		for st.shards[i].sweepTick(now) {
+		for st.shards[i].sweepSome(now) {
 		}
 	}
 }
 
-// sweepTick sweeps one bucket that is due and reports whether there may be
-// more.
-func (sh *shard) sweepTick(now time.Duration) bool {
+// sweepSome looks at no more than sweepBatch items of the oldest bucket that is
+// due, for requests wait meanwhile. It reports whether there may be more.
+func (sh *shard) sweepSome(now time.Duration) bool {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	due := int64(now / wheelTick)
 	if sh.swept >= due {
 		return false
 	}
-	sh.swept = max(sh.swept+1, due-wheelSlots+1) // once around covers every bucket
-	slot := sh.swept % wheelSlots
-	it := sh.wheel[slot]
-	sh.wheel[slot] = nil
-	for it != nil {
-		next := it.next
-		it.next, it.prev, it.slot = nil, nil, noSlot
-		if now >= it.expires {
+	tick := max(sh.swept+1, due-wheelSlots+1) // once around covers every bucket
+	sh.swept = tick - 1
+	for range sweepBatch {
+		it := sh.wheel[tick%wheelSlots]
+		switch {
+		case it == nil:
+			sh.swept = tick
+			return true
+		case now >= it.expires:
 			sh.expire(it)
-		} else {
+		default: // to another bucket: it expires after this tick
+			sh.unlink(it)
 			sh.link(it)
 		}
-		it = next
 	}
 	return true
 }

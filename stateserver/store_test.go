@@ -55,6 +55,28 @@ func (st *store) len() (n int) {
 	return n
 }
 
+// TestSweepBatches: a bucket of more items than one batch is emptied as well.
+func TestSweepBatches(t *testing.T) {
+	st := newStore(0)
+	const items = numShards * sweepBatch * 3 / 2
+	for i := range items {
+		text := send{body: "b", timeout: 1 + i%2}.text("PUT", fmt.Sprint(i))
+		doText(t, st, 0, text)
+	}
+	for _, tt := range []struct {
+		at   time.Duration
+		want int
+	}{{wheelTick, items}, {time.Minute + wheelTick, items / 2}, {2*time.Minute + wheelTick, 0}} {
+		st.sweep(tt.at)
+		if got := st.len(); got != tt.want {
+			t.Errorf("items left at %v = %d; want %d", tt.at, got, tt.want)
+		}
+		if err := st.check(tt.at); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestSweep(t *testing.T) {
 	const year = 525600
 	tests := []struct {

@@ -199,7 +199,7 @@ func TestReaderHeadTooLong(t *testing.T) {
 				var req wire.Request
 				err := r.ReadRequest(&req)
 				if tt.ok {
-					if err != nil || string(req.Head)+body != tt.in+body {
+					if err != nil || string(req.Head) != tt.in {
 						t.Errorf("ReadRequest of %d bytes = %v; want nil", len(tt.in), err)
 					}
 					return

@@ -53,6 +53,7 @@ func TestAppendDecoded(t *testing.T) {
 		{"pair parted by a byte", "%ud83da%ude00", "\xed\xa0\xbda\xed\xb8\x80"},
 		{"two high ones, one low", "%ud83d%ud83d%ude00", "\xed\xa0\xbd😀"},
 		{"one high one, two low", "%ud83d%ude00%ude00", "😀\xed\xb8\x80"},
+		{"two low ones", "%ude00%ude00", "\xed\xb8\x80\xed\xb8\x80"},
 		{"greatest pair", "%udbff%udfff", "\U0010ffff"},
 
 		{"utf-8 in escapes", "%c3%a9", "é"},

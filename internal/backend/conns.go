@@ -138,6 +138,9 @@ func (p *Pool) dial(ctx context.Context, s *Settings, deadline time.Time) (*conn
 		p.all = map[*conn]struct{}{}
 	}
 	p.all[c] = struct{}{}
+	if p.aborted {
+		c.Close() // the exchange will find out
+	}
 	return c, nil
 }
 
@@ -252,12 +255,16 @@ func (p *Pool) Close() {
 	p.dropIdle()
 }
 
-// Abort closes all connections at once, busy ones too.
+// Abort closes all connections at once, busy ones too, and those still being
+// made as soon as they are. It returns when nobody waits for late answers any
+// more.
 func (p *Pool) Abort() {
 	p.Close()
 	p.mu.Lock()
-	defer p.mu.Unlock()
+	p.aborted = true
 	for c := range p.all {
 		c.Close()
 	}
+	p.mu.Unlock()
+	p.lates.Wait()
 }

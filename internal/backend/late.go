@@ -19,16 +19,18 @@ func (p *Pool) awaitLate(c *conn, x *Exchange) bool {
 	if x.Op != wire.OpGetExclusive {
 		return false
 	}
-	if p.counts.late.Add(1) > lateLimit {
-		p.counts.late.Add(-1)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.aborted || p.counts.late.Load() == lateLimit {
 		return false
 	}
+	p.counts.late.Add(1)
 	late := &Exchange{Op: x.Op, Deadline: time.Now().Add(lateWait), Response: x.Response}
 	late.in = x.in
 	late.in.x = late
 	x.in, x.Response = answer{size: x.in.size}, wire.Response{}
 	request := append([]byte(nil), x.Request...)
-	go p.releaseLate(c, late, request)
+	p.lates.Go(func() { p.releaseLate(c, late, request) })
 	return true
 }
 

@@ -79,6 +79,9 @@ type Pool struct {
 	waiting []chan *conn // first come first served; nil received: dial
 	sweeper *time.Timer  // runs while there are idle connections
 	closed  bool         // keep nothing any more
+	aborted bool         // open nothing any more
+
+	lates sync.WaitGroup // waits for late answers
 }
 
 type counters struct {
