@@ -1,0 +1,223 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"time"
+
+	"stateproxy/internal/backend"
+	"stateproxy/wire"
+)
+
+var (
+	errNoPool  = errors.New("no pool takes this application")
+	errNoOwner = errors.New("no backend of the pool may own sessions")
+)
+
+// blockedError says that the session may be at a former owner that can't be
+// asked.
+type blockedError struct{ err error }
+
+func (e *blockedError) Error() string { return "former owner of the session: " + e.err.Error() }
+func (e *blockedError) Unwrap() error { return e.err }
+
+// relay passes the answer in c.x on to the client.
+func (c *conn) relay(s *Settings) (keep bool) {
+	x, o := &c.x, &c.outcome
+	o.Status = x.Response.Status
+	took := x.Op == wire.OpGetExclusive && x.Response.Status == wire.StatusOK
+	if took && c.nc.PeerClosed() {
+		return c.undelivered(io.ErrUnexpectedEOF)
+	}
+	n, err := c.write(s, x.Answer)
+	o.ResponseBytes = int64(n)
+	if err != nil {
+		return c.undelivered(err)
+	}
+	if x.Tail == 0 {
+		return true
+	}
+	tail := x.Tail
+	err = x.CopyTail(c.nc.Conn)
+	o.ResponseBytes += tail - x.Tail
+	if err != nil {
+		o.Reason, o.Err = CutTail, err
+		c.giveBack(c.lock())
+		return false
+	}
+	return true
+}
+
+// undelivered accounts for an answer that the client did not take. A lock that
+// came with it is given back.
+func (c *conn) undelivered(err error) (keep bool) {
+	o := &c.outcome
+	o.Status, o.Reason, o.Err = 0, ClientGone, err
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		o.Reason = ClientStalled
+	}
+	c.giveBack(c.lock())
+	return false
+}
+
+// lock returns the cookie of the lock that came with the answer in c.x, if one
+// did.
+func (c *conn) lock() wire.Int {
+	if c.x.Op != wire.OpGetExclusive || c.x.Response.Status != wire.StatusOK {
+		return wire.Int{}
+	}
+	return c.x.Response.LockCookie
+}
+
+// giveBack releases a lock that the client does not know it has; nobody else
+// would (protocol.md section 11).
+func (c *conn) giveBack(cookie wire.Int) {
+	if !cookie.Set {
+		return
+	}
+	x := &c.x
+	release := backend.Exchange{
+		Op:       wire.OpRelease,
+		Request:  backend.ReleaseRequest(nil, x.req, cookie),
+		Deadline: time.Now().Add(c.settings().Budget),
+	}
+	if x.place.conns.RoundTrip(c.p.stopped, &release) == nil {
+		c.outcome.LockReleased = release.Response.Status == wire.StatusOK
+		release.Release()
+	}
+}
+
+// write sends b to the client within the stall limit.
+func (c *conn) write(s *Settings, b []byte) (int, error) {
+	now := time.Now()
+	if d := c.writeUntil.Sub(now); d < s.ClientStall || d > 2*s.ClientStall {
+		c.writeUntil = now.Add(s.ClientStall + s.ClientStall/4)
+		if err := c.nc.SetWriteDeadline(c.writeUntil); err != nil {
+			return 0, err
+		}
+	}
+	return c.nc.Write(b)
+}
+
+// fail answers a request that got no answer from a backend.
+func (c *conn) fail(s *Settings, err error) (keep bool) {
+	x, o := &c.x, &c.outcome
+	o.Err = err
+	var be *backend.Error
+	var blocked *blockedError
+	switch {
+	case errors.As(err, &blocked):
+		o.Reason = HandoffBlocked
+	case errors.As(err, &be):
+		o.Reason = Reason(be.Reason)
+	default:
+		o.Reason = NoBackend
+	}
+	if be != nil {
+		defer c.giveBack(be.Lock)
+	}
+	usable := x.Rest == nil // else part of the body is still on its way
+	switch {
+	case s.OnUnavailable == CloseConn:
+		return false
+	case s.OnUnavailable == Wait && (x.Op == wire.OpGet || x.Op == wire.OpGetExclusive) && c.mayWait(s, be):
+		o.Status = wire.StatusLocked
+	default:
+		o.Status = wire.StatusBadRequest
+	}
+	if !c.own(s, o.Status) {
+		return false
+	}
+	if !usable {
+		c.linger()
+	}
+	return usable
+}
+
+// mayWait reports whether the trouble is an outage that has not lasted too
+// long to be bridged.
+func (c *conn) mayWait(s *Settings, be *backend.Error) bool {
+	if c.x.place == nil || be != nil && !be.BackendFault() {
+		return false
+	}
+	now := time.Now()
+	return now.Sub(c.x.place.failed(now)) < s.WaitLimit
+}
+
+// own sends an answer of the proxy's own. It reports whether that worked.
+func (c *conn) own(s *Settings, status int) bool {
+	resp := wire.Response{Status: status, AspNetVersion: []byte(s.AspNetVersion)}
+	if status == wire.StatusLocked {
+		resp.LockAge, resp.LockCookie = wire.Some(0), wire.Some(0)
+	}
+	c.scratch = wire.AppendResponse(c.scratch[:0], &resp)
+	n, err := c.write(s, c.scratch)
+	c.outcome.ResponseBytes = int64(n)
+	if err != nil {
+		c.outcome.Status = 0
+	}
+	return err == nil
+}
+
+// refuse answers a request that is not routed at all. The connection can't be
+// used any further, for nobody knows where the next request begins.
+func (c *conn) refuse(reason Reason, err error) {
+	c.outcome = Outcome{Client: c.client, Op: c.req.Op(), Start: time.Now(), Reason: reason, Err: err,
+		RequestBytes: int64(c.n), Status: wire.StatusBadRequest}
+	if c.own(c.settings(), wire.StatusBadRequest) {
+		c.linger()
+	}
+	c.finish()
+}
+
+// Bounds of a linger.
+const (
+	lingerTime  = 500 * time.Millisecond
+	lingerBytes = 256 << 10
+)
+
+// linger ends the sending side and has serve read a little of what still comes,
+// for a socket that is closed with bytes unread makes the peer lose the answer.
+func (c *conn) linger() {
+	t, ok := c.nc.Conn.(*net.TCPConn)
+	c.lingering = ok && t.CloseWrite() == nil
+}
+
+// plain sends a request to the owner of its session.
+type plain struct {
+	p *Proxy
+	q *pool
+}
+
+func (r plain) roundTrip(ctx context.Context, x *exchange) error {
+	owner := r.q.owner(x.key.RoutingKey())
+	if owner == nil {
+		return errNoOwner
+	}
+	return r.send(ctx, owner, x)
+}
+
+// send does the exchange with one place and tells of its health.
+func (r plain) send(ctx context.Context, to *place, x *exchange) error {
+	x.place = to
+	err := to.conns.RoundTrip(ctx, &x.Exchange)
+	r.judge(to, err)
+	return err
+}
+
+func (r plain) judge(to *place, err error) {
+	if err == nil {
+		to.answered()
+	} else if be, ok := err.(*backend.Error); ok {
+		if !be.BackendFault() {
+			return
+		}
+		to.failed(time.Now())
+	}
+	if r.p.Evidence != nil {
+		r.p.Evidence(*to.target.Load(), err)
+	}
+}

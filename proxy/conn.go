@@ -1,0 +1,293 @@
+package proxy
+
+import (
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"stateproxy/internal/backend"
+	"stateproxy/internal/sock"
+	"stateproxy/wire"
+)
+
+// conn is a client's connection. One goroutine serves it, from its first byte
+// to its end; only state is touched by others.
+type conn struct {
+	p      *Proxy
+	nc     *sock.Conn
+	client netip.AddrPort
+	state  atomic.Int32
+
+	in   []byte // buffer of what was received; nil while there is nothing
+	n    int    // bytes in it
+	size int    // of the last long request: a hint for the next read
+	long int    // length of the head of a request that streams, 0 otherwise
+
+	readUntil  time.Time // read deadline in force
+	writeUntil time.Time // write deadline in force
+	partial    bool      // the read deadline is the short one, for a request that has begun
+	begun      bool      // state is busy, or was when the proxy began to stop
+	lingering  bool      // read on for a moment before closing
+
+	key     [256]byte // what targets are decoded into
+	req     wire.Request
+	x       exchange
+	outcome Outcome
+	scratch []byte // own answers and rewritten heads
+}
+
+// exchange is a request on its way through the proxy.
+type exchange struct {
+	backend.Exchange
+	req   *wire.Request
+	key   wire.Key
+	place *place // that the answer came from, or that failed
+	moved bool
+}
+
+// States of a connection.
+const (
+	idle    = iota // between two requests
+	busy           // a request is being served
+	leaving        // to be closed at the next chance
+)
+
+func newConn(p *Proxy, nc net.Conn, client netip.AddrPort) *conn {
+	return &conn{p: p, nc: sock.New(nc), client: client}
+}
+
+// serve reads requests and answers them until either side has enough.
+func (c *conn) serve() {
+	defer c.p.remove(c)
+	defer c.nc.Close()
+	defer func() { sock.Recycle(c.in) }()
+	for c.idleDeadline(time.Now(), c.settings()) == nil && !c.isLeaving() {
+		err := c.nc.ReadLoop(c)
+		if c.long > 0 && err == nil && c.serveLong() {
+			continue
+		}
+		if err != nil {
+			c.lost(err)
+		} else if c.lingering {
+			c.nc.SetReadDeadline(time.Now().Add(lingerTime))
+			io.CopyN(io.Discard, c.nc.Conn, lingerBytes)
+		}
+		return
+	}
+}
+
+func (c *conn) settings() *Settings { return c.p.table.Load().settings }
+
+// leave makes the connection close as soon as no request is under way.
+func (c *conn) leave() {
+	if c.state.Swap(leaving) == idle {
+		c.nc.SetReadDeadline(time.Unix(1, 0))
+	}
+}
+
+// isLeaving is asked after a deadline has been set, which may have undone the
+// one that leave sets.
+func (c *conn) isLeaving() bool { return c.state.Load() == leaving }
+
+// begin marks that a request is under way. It returns false if the connection
+// is to be closed before.
+func (c *conn) begin() bool {
+	c.begun = c.begun || c.state.CompareAndSwap(idle, busy)
+	return c.begun
+}
+
+// end marks that the request is over. It returns false if the connection is to
+// be closed now.
+func (c *conn) end() bool {
+	c.begun = false
+	return c.state.CompareAndSwap(busy, idle)
+}
+
+// Space implements sock.Handler.
+func (c *conn) Space() []byte {
+	if c.in == nil {
+		c.in = sock.Buffer(max(c.size, firstRead))
+	}
+	if c.n == len(c.in) {
+		c.in = sock.Grow(c.in, c.n, 2*c.n)
+	}
+	return c.in[c.n:]
+}
+
+// firstRead is the size of the buffer that a request is first read into. It
+// takes nearly every session in one read.
+const firstRead = 16 << 10
+
+// Received implements sock.Handler: it serves every request that is complete.
+func (c *conn) Received(n int) (done bool) {
+	c.n += n
+	for c.n > 0 {
+		size, err := wire.ParseRequest(c.in[:c.n], &c.req)
+		s := c.settings()
+		switch {
+		case err == wire.ErrIncomplete && c.n < s.MaxHead:
+			return c.await(s)
+		case err == wire.ErrIncomplete || size > s.MaxHead:
+			err = &wire.SyntaxError{Reason: wire.HeadTooLong, Offset: s.MaxHead}
+			fallthrough
+		case err != nil:
+			c.refuse(Malformed, err)
+			return true
+		case c.req.BodyLen() > s.MaxBody:
+			c.refuse(TooLarge, nil)
+			return true
+		}
+		whole := size + c.req.BodyLen()
+		if c.n < whole {
+			if whole-size > s.MaxWhole {
+				c.long = size
+				return true
+			}
+			c.in = sock.Grow(c.in, c.n, whole)
+			c.size = whole
+			return c.await(s)
+		}
+		if whole < firstRead/2 {
+			c.size = 0
+		}
+		if !c.serveOne(s, whole) {
+			return true
+		}
+		c.n = copy(c.in, c.in[whole:c.n])
+	}
+	sock.Recycle(c.in)
+	c.in = nil
+	return c.state.Load() == leaving
+}
+
+// Partial implements sock.Handler.
+func (c *conn) Partial() bool { return c.n > 0 }
+
+// await arms the deadline of a request that has begun, once.
+func (c *conn) await(s *Settings) (done bool) {
+	if c.partial {
+		return false
+	}
+	if !c.begin() {
+		return true
+	}
+	c.partial = true
+	c.readUntil = time.Now().Add(s.ClientStall)
+	return c.nc.SetReadDeadline(c.readUntil) != nil
+}
+
+// idleDeadline sets the read deadline for the time between requests. A deadline
+// that is a little further off than it need be is left alone, so that a busy
+// connection sets few.
+func (c *conn) idleDeadline(now time.Time, s *Settings) error {
+	if d := c.readUntil.Sub(now); !c.partial && d >= s.ClientIdle && d <= 2*s.ClientIdle {
+		return nil
+	}
+	c.partial = false
+	c.readUntil = now.Add(s.ClientIdle + s.ClientIdle/4)
+	return c.nc.SetReadDeadline(c.readUntil)
+}
+
+// serveOne serves the request that is whole in c.in[:whole]. It returns false
+// if the connection is to be closed.
+func (c *conn) serveOne(s *Settings, whole int) (keep bool) {
+	now := time.Now()
+	if !c.begin() || c.idleDeadline(now, s) != nil {
+		return false
+	}
+	c.x.Request = c.in[:whole]
+	if c.req.CloseAfter() {
+		// The length that has no body must not reach the backend, which might
+		// wait for one.
+		head := c.req
+		head.ContentLength = wire.Int{}
+		c.scratch = wire.AppendRequest(c.scratch[:0], &head)
+		c.x.Request = c.scratch
+	}
+	keep = c.route(now)
+	if keep && c.req.CloseAfter() {
+		c.linger()
+		keep = false
+	}
+	return c.end() && keep
+}
+
+// serveLong serves a request whose body streams from the client to the backend.
+func (c *conn) serveLong() (keep bool) {
+	if !c.begin() {
+		return false
+	}
+	s := c.settings()
+	now := time.Now()
+	c.partial = true
+	c.readUntil = now.Add(s.Budget)
+	if c.nc.SetReadDeadline(c.readUntil) != nil {
+		return false
+	}
+	c.x.Request = c.in[:c.n]
+	c.x.RestLen = int64(c.long + c.req.BodyLen() - c.n)
+	c.x.Rest = c.nc.Conn
+	keep = c.route(now)
+	c.x.Rest, c.x.RestLen, c.long, c.n = nil, 0, 0, 0
+	sock.Recycle(c.in)
+	c.in = nil
+	return c.end() && keep
+}
+
+// route sends the request where its session is and the answer back.
+func (c *conn) route(now time.Time) (keep bool) {
+	t := c.p.table.Load()
+	x, o := &c.x, &c.outcome
+	x.Op, x.req, x.place, x.moved = c.req.Op(), &c.req, nil, false
+	x.key = wire.ParseTarget(c.key[:0], c.req.Target)
+	x.Deadline = now.Add(t.settings.Budget)
+	*o = Outcome{Client: c.client, Op: x.Op, App: x.key.App, Start: now,
+		RequestBytes: int64(len(x.Request)) + x.RestLen}
+	c.p.counts.inFlight.Add(1)
+	var err error = errNoPool
+	if q := t.pool(x.key.App); q != nil {
+		o.Pool = q.name
+		err = q.via.roundTrip(c.p.stopped, x)
+	}
+	o.Wait = time.Since(now)
+	o.Moved = x.moved
+	if x.place != nil {
+		o.Backend = x.place.name
+	}
+	if err != nil {
+		keep = c.fail(t.settings, err)
+	} else {
+		keep = c.relay(t.settings)
+	}
+	c.p.counts.inFlight.Add(-1)
+	c.finish()
+	x.Release()
+	return keep
+}
+
+func (c *conn) finish() {
+	c.p.counts.requests.Add(1)
+	if c.p.Done != nil {
+		c.outcome.Duration = time.Since(c.outcome.Start)
+		c.p.Done(&c.outcome)
+	}
+}
+
+// lost accounts for the end of the connection if that cut off a request.
+func (c *conn) lost(err error) {
+	if c.n == 0 {
+		return // between two requests
+	}
+	reason := ClientGone
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		reason = ClientStalled
+	} else if err == io.EOF {
+		err = io.ErrUnexpectedEOF
+	}
+	c.outcome = Outcome{Client: c.client, Start: time.Now(), Reason: reason, Err: err, RequestBytes: int64(c.n)}
+	c.finish()
+}

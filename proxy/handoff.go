@@ -1,0 +1,385 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"stateproxy/internal/backend"
+	"stateproxy/internal/sock"
+	"stateproxy/wire"
+)
+
+// Handoff brings a session from a former owner, f below, to its owner o when it
+// is next asked for. The protocol's exclusive lock at f is the mutex of the
+// move, so it holds between several proxies too:
+//
+//	1  GET acquire at f     404: not there, ask the next; 423: in use, see below
+//	2  PUT at o             same body, timeout and uninitialized mark, unlocked
+//	3  DELETE at f          with the cookie of 1
+//	4  the request at o
+//
+// The rule that makes it safe: while a copy is at a former owner that can be
+// asked, that copy counts and the one at o does not. So what remains if a move
+// breaks off is the session as it was:
+//
+//	after 1  at f, locked by nobody's request; the proxy releases it, or else
+//	         the next waiting client takes the lock over after its time-out
+//	after 2  at f as above and, the same, at o; the next move overwrites o's
+//	after 3  at o
+//
+// Verb by verb, where the session is at f, unlocked or locked there:
+//
+//	            at f, unlocked         at f, locked               not at f
+//	GET         move, then GET at o    423 from f                 at o
+//	acquire     move, then at o        423 from f                 at o
+//	PUT         move, then PUT at o    PUT at f: 200 if the       at o
+//	                                   cookie fits, else 423
+//	release     move, then at o        release at f               at o
+//	DELETE      move, then at o        DELETE at f                at o
+//	HEAD        HEAD at f, no move     HEAD at f                  at o
+//
+// So a lock taken before the change lives and ends where it is, and the session
+// moves when it is next free. An acquire is what asks f in every row but HEAD,
+// for a request that went to f blindly might create the session there anew.
+//
+// Of several former owners the latest is asked first. One that was ejected
+// after its ring was in force may hold old copies of sessions that went on
+// elsewhere: it is asked last, after o.
+type handoff struct {
+	plain
+}
+
+// moves is what a proxy knows of moves under way and broken off, whatever the
+// table. The zero value is empty; it is safe for concurrent use.
+type moves struct {
+	moving sync.Map // key hash → chan struct{}, closed when the move is over
+	stuck  sync.Map // key hash → wire.Int, cookie of a lock that a broken move left at f
+}
+
+func (h *handoff) roundTrip(ctx context.Context, x *exchange) error {
+	routing := x.key.RoutingKey()
+	owner := h.q.owner(routing)
+	if owner == nil {
+		return errNoOwner
+	}
+	id := keyHash(x.key.Full)
+	if h.q.settled.has(id) {
+		return h.send(ctx, owner, x)
+	}
+	early, late := h.formerOwners(routing, owner)
+	if len(early)+len(late) == 0 {
+		return h.send(ctx, owner, x)
+	}
+	if x.Op == wire.OpResetTimeout {
+		return h.head(ctx, x, append(append(early, owner), late...))
+	}
+	unlock, err := h.lock(ctx, id, x.Deadline)
+	if err != nil {
+		return err
+	}
+	at, err := h.find(ctx, x, id, early, owner, late)
+	unlock()
+	if err != nil {
+		return err
+	}
+	return h.send(ctx, at, x)
+}
+
+// formerOwners returns the places other than owner that may hold the session,
+// in the order in which they are to be asked: before owner, and after it.
+func (h *handoff) formerOwners(key []byte, owner *place) (early, late []*place) {
+	for i := range h.q.formers {
+		f := &h.q.formers[i]
+		j := f.ring.Owner(key)
+		if j < 0 || f.gone[j] {
+			continue
+		}
+		p := f.owners[j]
+		if p == owner || slices.Contains(early, p) || slices.Contains(late, p) {
+			continue
+		}
+		if p.lastDown.Load() >= f.ended.UnixNano() {
+			late = append(late, p)
+		} else {
+			early = append(early, p)
+		}
+	}
+	return early, late
+}
+
+// head asks one place after the other until one has the session.
+func (h *handoff) head(ctx context.Context, x *exchange, places []*place) error {
+	for i, p := range places {
+		err := h.send(ctx, p, x)
+		if err != nil || x.Response.Status != wire.StatusNotFound || i == len(places)-1 {
+			return err
+		}
+		x.Release()
+	}
+	return errNoOwner
+}
+
+// lock lets one request at a time move the session, so that those beside it
+// need not wait half a second for a 423 of the proxy's own making.
+func (h *handoff) lock(ctx context.Context, id uint64, deadline time.Time) (unlock func(), err error) {
+	done := make(chan struct{})
+	timer := time.NewTimer(time.Until(deadline))
+	defer timer.Stop()
+	for {
+		other, taken := h.p.moves.moving.LoadOrStore(id, done)
+		if !taken {
+			return func() {
+				h.p.moves.moving.Delete(id)
+				close(done)
+			}, nil
+		}
+		select {
+		case <-other.(chan struct{}):
+		case <-timer.C:
+			return nil, &blockedError{context.DeadlineExceeded}
+		case <-ctx.Done():
+			return nil, &blockedError{ctx.Err()}
+		}
+	}
+}
+
+// find returns the place that the request is for, after having brought the
+// session to owner if it can be brought.
+func (h *handoff) find(ctx context.Context, x *exchange, id uint64, early []*place, owner *place, late []*place) (*place, error) {
+	if h.q.settled.has(id) { // by the request that lock waited for
+		return owner, nil
+	}
+	for _, f := range early {
+		found, err := h.bring(ctx, x, id, f, owner)
+		if err != nil {
+			return nil, err
+		}
+		if found != nil {
+			return found, nil
+		}
+	}
+	if len(late) > 0 {
+		status, err := h.ask(ctx, x, owner, wire.Request{Verb: wire.HEAD})
+		if err != nil {
+			return nil, err
+		}
+		if status == wire.StatusOK {
+			late = nil
+		}
+	}
+	for _, f := range late {
+		found, err := h.bring(ctx, x, id, f, owner)
+		if err != nil {
+			return nil, err
+		}
+		if found != nil {
+			return found, nil
+		}
+	}
+	// A request that was under way when the ring changed may still create the
+	// session at its former owner; after the budget none can.
+	if time.Since(h.q.since) > 2*h.settings().Budget {
+		h.q.settled.add(id)
+	}
+	return owner, nil
+}
+
+func (h *handoff) settings() *Settings { return h.p.table.Load().settings }
+
+// bring moves the session from f to owner. It returns owner after a move, f if
+// the session is in use there, and nil if f does not have it.
+func (h *handoff) bring(ctx context.Context, x *exchange, id uint64, f, owner *place) (*place, error) {
+	m := move{handoff: h, ctx: ctx, x: x, id: id, f: f, owner: owner, deadline: x.Deadline.Add(-h.settings().Budget / 8)}
+	found, err := m.run()
+	if err != nil {
+		x.place = f
+		return nil, &blockedError{err}
+	}
+	if found == owner {
+		x.moved = true
+		h.q.settled.add(id)
+	}
+	return found, nil
+}
+
+// ask sends a request of the proxy's own for the session and returns the
+// answer's status.
+func (h *handoff) ask(ctx context.Context, x *exchange, at *place, req wire.Request) (int, error) {
+	req.Target, req.Host = x.req.Target, x.req.Host
+	own := backend.Exchange{Op: req.Op(), Request: wire.AppendRequest(nil, &req), Deadline: x.Deadline}
+	err := at.conns.RoundTrip(ctx, &own)
+	h.judge(at, err)
+	if err != nil {
+		return 0, err
+	}
+	defer own.Release()
+	if own.Tail > 0 {
+		return 0, errors.New("unexpected long answer")
+	}
+	return own.Response.Status, nil
+}
+
+// move is one session on its way from f to owner.
+type move struct {
+	*handoff
+	ctx      context.Context
+	x        *exchange
+	id       uint64
+	f, owner *place
+	deadline time.Time // of the move; a little is left of the request's to let go of a lock
+}
+
+func (m *move) run() (*place, error) {
+	got := backend.Exchange{Op: wire.OpGetExclusive, Deadline: m.deadline}
+	got.Request = wire.AppendRequest(nil, &wire.Request{
+		Verb: wire.GET, Target: m.x.req.Target, Host: m.x.req.Host, Exclusive: wire.Acquire,
+	})
+	err := m.f.conns.RoundTrip(m.ctx, &got)
+	m.judge(m.f, err)
+	if err != nil {
+		return nil, err
+	}
+	defer got.Release()
+	switch got.Response.Status {
+	case wire.StatusNotFound:
+		return nil, nil
+	case wire.StatusLocked:
+		return m.locked(got.Response.LockCookie)
+	case wire.StatusOK:
+	default:
+		return nil, errors.New("refused to lend the session for its move")
+	}
+	cookie := got.Response.LockCookie
+	if err := m.store(&got); err != nil {
+		m.letGo(cookie)
+		return nil, err
+	}
+	return m.remove(cookie)
+}
+
+// locked deals with a session that is in use at f: by a client, whose requests
+// then go to f, or by a move of ours that broke off after the store.
+func (m *move) locked(cookie wire.Int) (*place, error) {
+	left, ok := m.p.moves.stuck.Load(m.id)
+	if !ok || left != cookie {
+		return m.f, nil
+	}
+	return m.remove(cookie)
+}
+
+// store puts what was got from f at owner, unlocked.
+func (m *move) store(got *backend.Exchange) error {
+	fresh := got.Response.ActionFlags.Or(0)&1 != 0
+	if fresh || m.mayHoldOld() {
+		if err := m.clear(); err != nil {
+			return err
+		}
+	}
+	req := wire.Request{
+		Verb: wire.PUT, Target: m.x.req.Target, Host: m.x.req.Host,
+		Timeout: got.Response.Timeout, ContentLength: got.Response.ContentLength, ExtraFlags: wire.Some(0),
+	}
+	if fresh { // the mark was taken by our acquire and must be there for the client
+		req.ExtraFlags = wire.Some(1)
+	}
+	buf := sock.Buffer(512 + len(req.Target) + len(req.Host) + len(got.Body()))
+	defer sock.Recycle(buf)
+	put := backend.Exchange{
+		Op: req.Op(), Request: append(wire.AppendRequest(buf[:0], &req), got.Body()...), Deadline: m.deadline,
+	}
+	if got.Tail > 0 {
+		put.Rest, put.RestLen = got.TailReader(), got.Tail
+	}
+	err := m.owner.conns.RoundTrip(m.ctx, &put)
+	m.judge(m.owner, err)
+	if err != nil {
+		return err
+	}
+	defer put.Release()
+	if put.Response.Status != wire.StatusOK {
+		return errors.New("the new owner did not take the session")
+	}
+	return nil
+}
+
+// mayHoldOld reports whether owner has been owner before, or was ejected once,
+// so that it may have a copy from then.
+func (m *move) mayHoldOld() bool {
+	if m.owner.lastDown.Load() != 0 {
+		return true
+	}
+	key := m.x.key.RoutingKey()
+	for i := range m.q.formers {
+		f := &m.q.formers[i]
+		if j := f.ring.Owner(key); j >= 0 && f.owners[j] == m.owner {
+			return true
+		}
+	}
+	return false
+}
+
+// clear removes what owner has of the session, which f's copy is about to
+// replace.
+func (m *move) clear() error {
+	req := wire.Request{Verb: wire.DELETE}
+	for range 3 {
+		status, cookie, err := m.delete(m.owner, req)
+		switch {
+		case err != nil:
+			return err
+		case status == wire.StatusOK || status == wire.StatusNotFound:
+			return nil
+		case status != wire.StatusLocked:
+			return errors.New("the new owner did not give up its old copy")
+		}
+		req.LockCookie = cookie
+	}
+	return errors.New("the new owner's old copy is in use")
+}
+
+func (m *move) delete(at *place, req wire.Request) (status int, cookie wire.Int, err error) {
+	req.Target, req.Host = m.x.req.Target, m.x.req.Host
+	own := backend.Exchange{Op: wire.OpRemove, Request: wire.AppendRequest(nil, &req), Deadline: m.deadline}
+	err = at.conns.RoundTrip(m.ctx, &own)
+	m.judge(at, err)
+	if err != nil {
+		return 0, wire.Int{}, err
+	}
+	defer own.Release()
+	return own.Response.Status, own.Response.LockCookie, nil
+}
+
+// remove deletes f's copy, which the move has locked with cookie. Until that is
+// sure, the copy counts.
+func (m *move) remove(cookie wire.Int) (*place, error) {
+	var err error
+	for range 2 { // repeating is harmless: nobody else can have made this lock
+		var status int
+		status, _, err = m.delete(m.f, wire.Request{Verb: wire.DELETE, LockCookie: cookie})
+		switch {
+		case err != nil:
+			continue
+		case status == wire.StatusOK || status == wire.StatusNotFound:
+			m.p.moves.stuck.Delete(m.id)
+			return m.owner, nil
+		case status == wire.StatusLocked: // taken over meanwhile: the client there goes on there
+			m.p.moves.stuck.Delete(m.id)
+			return m.f, nil
+		}
+		err = errors.New("refused to remove the moved session")
+		break
+	}
+	m.p.moves.stuck.Store(m.id, cookie)
+	return nil, err
+}
+
+// letGo releases the lock at f after a move that broke off. If that fails too,
+// the lock stays until a client takes it over.
+func (m *move) letGo(cookie wire.Int) {
+	req := wire.Request{Verb: wire.GET, Exclusive: wire.Release, LockCookie: cookie}
+	// The error of the move is what the caller hears of.
+	_, _ = m.ask(m.ctx, m.x, m.f, req)
+}

@@ -1,0 +1,45 @@
+package proxy
+
+import (
+	"net/netip"
+	"time"
+
+	"stateproxy/wire"
+)
+
+// Outcome is what became of one request. The proxy calls Done with it when the
+// request is over; metrics and logs hear of requests only there.
+type Outcome struct {
+	Client  netip.AddrPort
+	Op      wire.Op
+	App     []byte // application part, valid during the call only; chosen by the client
+	Pool    string // "" if the request was refused before it was routed
+	Backend string // that the answer came from; "" if none was asked
+	Status  int    // sent to the client; 0 if the connection was closed instead
+	Reason  Reason // why it failed; "" if a backend's answer was passed on
+	Err     error  // the cause, may be nil; never holds a session ID
+
+	Start         time.Time
+	Duration      time.Duration // from the whole request to the end of its answer
+	Wait          time.Duration // of it, for the backend
+	RequestBytes  int64
+	ResponseBytes int64
+	LockReleased  bool // a lock whose grant could not be told to the client has been given back
+	Moved         bool // the session was brought over from a former owner
+}
+
+// Reason says why a request got no backend's answer. Its text is stable and fit
+// for a label. Beside those below there are the ones of the exchange with a
+// backend, such as dial_refused, timeout or odd_status.
+type Reason string
+
+// Reasons on the client's side.
+const (
+	Malformed      Reason = "malformed"         // refused by the parser
+	TooLarge       Reason = "request_too_large" // a body above the limit
+	ClientStalled  Reason = "client_stalled"    // stopped within a request or an answer
+	ClientGone     Reason = "client_gone"       // closed within a request, or before its answer was sent
+	NoBackend      Reason = "no_backend"        // the pool has no backend that may own sessions
+	CutTail        Reason = "cut_tail"          // a long answer broke off after its beginning was sent
+	HandoffBlocked Reason = "handoff_blocked"   // a former owner that may hold the session can't be asked
+)

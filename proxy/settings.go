@@ -1,0 +1,123 @@
+package proxy
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// OnUnavailable says what a client gets when no backend can answer its request
+// (protocol.md section 9).
+type OnUnavailable uint8
+
+// The choices.
+const (
+	Fail      OnUnavailable = iota // F, the 400 that every client turns into an exception
+	CloseConn                      // the connection is closed without a byte
+	Wait                           // a GET gets the 423 that makes the client ask again; all else F
+)
+
+// Backend is one state server.
+type Backend struct {
+	Name    string // its identity for ever
+	Address string // host:port
+	Weight  int    // share of the sessions; 1 to 1000
+	Drain   bool   // owns no sessions any more, but may still hold some
+}
+
+// Pool is a group of backends that serves some of the applications.
+type Pool struct {
+	Name         string
+	Applications []string // patterns on the application part; letter case does not matter, * is any run of characters, ? is one
+	Backends     []string // names
+}
+
+// Settings is all that Reconfigure can change. In durations and limits zero
+// means the default; other values are taken as they are.
+type Settings struct {
+	Backends []Backend
+	// Pools are tried in order; the first with a matching pattern serves the
+	// application. What none of them takes goes to the backends that no pool
+	// names.
+	Pools []Pool
+
+	OnUnavailable OnUnavailable
+	WaitLimit     time.Duration // with Wait: a longer outage is answered by F
+	AspNetVersion string        // X-AspNet-Version of the proxy's own answers
+
+	Budget      time.Duration // from the whole request to the end of its answer
+	ClientIdle  time.Duration // a connection without a request is closed after it
+	ClientStall time.Duration // so is one that stops within a request or an answer
+
+	MaxConns          int // client connections
+	MaxConnsPerClient int // of them from one address; 0 is no limit
+	MaxHead           int // bytes
+	MaxBody           int // bytes
+	MaxWhole          int // bytes; bodies up to it are held whole, longer ones stream
+
+	DialTimeout  time.Duration
+	BackendIdle  time.Duration
+	BackendWait  time.Duration // for a connection when BackendConns are busy
+	BackendConns int           // per backend
+	BackendQueue int           // requests that may wait for one
+
+	HandoffWindow time.Duration // for how long former owners are asked after a change
+}
+
+// Defaults of Settings.
+const (
+	DefaultBudget        = 8 * time.Second
+	DefaultClientIdle    = 2 * time.Minute
+	DefaultClientStall   = 10 * time.Second
+	DefaultWaitLimit     = 30 * time.Second
+	DefaultMaxConns      = 10000
+	DefaultMaxHead       = 8 << 10
+	DefaultMaxBody       = 128 << 20
+	DefaultMaxWhole      = 64 << 10
+	DefaultHandoffWindow = 20 * time.Minute
+	DefaultAspNetVersion = "4.0.30319"
+)
+
+func (s *Settings) setDefaults() {
+	def(&s.AspNetVersion, DefaultAspNetVersion)
+	def(&s.WaitLimit, DefaultWaitLimit)
+	def(&s.Budget, DefaultBudget)
+	def(&s.ClientIdle, DefaultClientIdle)
+	def(&s.ClientStall, DefaultClientStall)
+	def(&s.MaxConns, DefaultMaxConns)
+	def(&s.MaxHead, DefaultMaxHead)
+	def(&s.MaxBody, DefaultMaxBody)
+	def(&s.MaxWhole, DefaultMaxWhole)
+	def(&s.HandoffWindow, DefaultHandoffWindow)
+}
+
+func def[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+// validate returns all that would make a table impossible. Ranges are the
+// business of whoever reads the configuration.
+func (s *Settings) validate() error {
+	var errs []error
+	known := map[string]bool{}
+	for _, b := range s.Backends {
+		if known[b.Name] {
+			errs = append(errs, fmt.Errorf("backend %s: there are two of that name", b.Name))
+		}
+		known[b.Name] = true
+		if b.Name == "" || b.Address == "" {
+			errs = append(errs, fmt.Errorf("backend %q at %q: want a name and an address", b.Name, b.Address))
+		}
+	}
+	for _, p := range s.Pools {
+		for _, name := range p.Backends {
+			if !known[name] {
+				errs = append(errs, fmt.Errorf("pool %s: no backend is named %s", p.Name, name))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}

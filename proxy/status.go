@@ -1,0 +1,145 @@
+package proxy
+
+import (
+	"time"
+
+	"stateproxy/ring"
+)
+
+// State is what a backend may do.
+type State string
+
+// The states.
+const (
+	Up       State = "up"       // owns sessions
+	Down     State = "down"     // ejected: owns none and is not asked
+	Draining State = "draining" // owns none any more; those it still holds are brought over when they are asked for
+	Former   State = "former"   // not in the settings any more, but may still hold sessions
+)
+
+// Status is a snapshot of the proxy.
+type Status struct {
+	Conns, InFlight                           int   // now
+	Accepted, Refused, AcceptErrors, Requests int64 // since the start
+	Pools                                     []PoolStatus
+	Backends                                  []BackendStatus
+}
+
+// PoolStatus tells of one pool.
+type PoolStatus struct {
+	Name         string
+	Applications []string // patterns; none: all that no other pool takes
+	Fingerprint  uint64   // of the ring: proxies that show the same route alike
+	Since        time.Time
+	Owners       []OwnerStatus
+	Windows      []WindowStatus // handoffs under way, the latest first
+}
+
+// OwnerStatus is a backend's part in a pool.
+type OwnerStatus struct {
+	Name   string
+	Weight int
+	Share  float64 // of the pool's sessions, 0 to 1
+}
+
+// WindowStatus is a former ring whose owners are still asked.
+type WindowStatus struct {
+	Ended time.Time
+	Until time.Time
+	Moved float64 // share of the pool's sessions that had another owner in it
+}
+
+// BackendStatus tells of one backend.
+type BackendStatus struct {
+	Name         string // what its health goes by
+	Address      string
+	Weight       int // 0 for a former one
+	State        State
+	FailingSince time.Time // zero while it answers
+	Conns        ConnStats
+}
+
+// ConnStats tells of the connections to one backend. Counters only grow.
+type ConnStats struct {
+	Open, Idle, Busy, Waiting int   // now
+	Dials, DialErrors         int64 // connections made and not made
+	Reused                    int64 // requests that found an idle connection
+	Repeated                  int64 // requests sent again on another connection
+	Dropped                   int64 // idle connections found dead or closed as idle
+	Waits, Refused            int64 // requests that had to wait; that found the queue full or waited in vain
+	LateReleased              int64 // locks granted after their request had failed, and released
+}
+
+// Target is a place whose health is to be watched.
+type Target struct{ Name, Address string }
+
+// Targets returns all places that sessions may be at: the backends of the
+// settings and those of earlier ones that still have a handoff window. It
+// changes with Reconfigure and SetUp.
+func (p *Proxy) Targets() []Target {
+	var list []Target
+	if t := p.table.Load(); t != nil {
+		for _, place := range t.places() {
+			list = append(list, Target{t.targetName(place), place.address})
+		}
+	}
+	return list
+}
+
+// Status returns the present state.
+func (p *Proxy) Status() Status {
+	c := &p.counts
+	s := Status{
+		InFlight: int(c.inFlight.Load()), Accepted: c.accepted.Load(), Refused: c.refused.Load(),
+		AcceptErrors: c.acceptErrors.Load(), Requests: c.requests.Load(),
+	}
+	p.mu.Lock()
+	s.Conns = len(p.conns)
+	down := make(map[string]bool, len(p.down))
+	for name := range p.down {
+		down[name] = true
+	}
+	t := p.table.Load()
+	p.mu.Unlock()
+	if t == nil {
+		return s
+	}
+	now := time.Now()
+	for _, q := range t.pools {
+		s.Pools = append(s.Pools, q.status(now))
+	}
+	for _, place := range t.places() {
+		s.Backends = append(s.Backends, t.backendStatus(place, down))
+	}
+	return s
+}
+
+func (t *table) backendStatus(place *place, down map[string]bool) BackendStatus {
+	b := BackendStatus{Name: t.targetName(place), Address: place.address, State: Former, Conns: ConnStats(place.conns.Stats())}
+	if m := t.member(place.name); m != nil && m.place == place {
+		b.Weight, b.State = m.Weight, Up
+		if m.Drain {
+			b.State = Draining
+		}
+	}
+	if down[b.Name] {
+		b.State = Down
+	}
+	if since := place.failing.Load(); since != 0 {
+		b.FailingSince = time.Unix(0, since)
+	}
+	return b
+}
+
+func (q *pool) status(now time.Time) PoolStatus {
+	s := PoolStatus{Name: q.name, Applications: q.patterns, Fingerprint: q.ring.Fingerprint(), Since: q.since}
+	for i, m := range q.ring.Members() {
+		s.Owners = append(s.Owners, OwnerStatus{m.Name, m.Weight, q.ring.Share(i)})
+	}
+	for _, f := range q.formers {
+		if f.until.After(now) {
+			s.Windows = append(s.Windows, WindowStatus{f.ended, f.until, ring.Moved(f.ring, q.ring)})
+		}
+	}
+	return s
+}

@@ -1,0 +1,115 @@
+package proxy
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"stateproxy/internal/backend"
+	"stateproxy/ring"
+)
+
+// place is where sessions can be: one backend at one address. It lives as long
+// as a table names it and is shared by tables.
+type place struct {
+	name    string
+	address string
+	conns   backend.Pool
+	target  atomic.Pointer[string] // name that its health goes by
+	failing atomic.Int64           // Unix nanoseconds of the first failure since the last answer; 0 when all is well
+
+	// lastDown is when the place was last ejected, in Unix nanoseconds. Copies
+	// older than that may have been overtaken elsewhere.
+	lastDown atomic.Int64
+}
+
+// failed notes that the backend did not answer and returns since when.
+func (p *place) failed(now time.Time) time.Time {
+	p.failing.CompareAndSwap(0, now.UnixNano())
+	if since := p.failing.Load(); since != 0 {
+		return time.Unix(0, since)
+	}
+	return now
+}
+
+func (p *place) answered() {
+	if p.failing.Load() != 0 {
+		p.failing.Store(0)
+	}
+}
+
+// member is a backend as one table sees it.
+type member struct {
+	Backend
+	place *place
+	up    bool
+}
+
+func (m *member) owns() bool { return m.up && !m.Drain }
+
+// table is the snapshot that a request is routed by. Nothing in it changes once
+// it is published.
+type table struct {
+	settings *Settings
+	members  []*member // by name
+	pools    []*pool   // in order; the last one takes all applications
+}
+
+// pool is a group of backends with the ring over those that may own sessions,
+// and the rings it had before.
+type pool struct {
+	name     string
+	patterns []string // none: takes every application
+	ring     *ring.Ring
+	owners   []*place // by index of the ring's members
+	since    time.Time
+	formers  []former // the latest first
+	settled  *settled // sessions known to be nowhere but at their owner; set if there are formers
+	via      roundTripper
+}
+
+// former is a ring that the pool had until ended, and whose owners may still
+// hold sessions until it is forgotten.
+type former struct {
+	ring   *ring.Ring
+	owners []*place
+	gone   []bool // owners that can't be asked: ejected
+	ended  time.Time
+	until  time.Time
+}
+
+// roundTripper brings a request to where its session is and an answer back.
+type roundTripper interface {
+	roundTrip(ctx context.Context, x *exchange) error
+}
+
+// pool returns the pool that serves the application, nil if there is none.
+func (t *table) pool(app []byte) *pool {
+	for _, p := range t.pools {
+		if p.takes(app) {
+			return p
+		}
+	}
+	return nil
+}
+
+func (p *pool) takes(app []byte) bool {
+	if p.patterns == nil {
+		return true
+	}
+	for _, pattern := range p.patterns {
+		if match(pattern, app) {
+			return true
+		}
+	}
+	return false
+}
+
+// owner returns the place that owns the session, nil if nobody may.
+func (p *pool) owner(key []byte) *place {
+	i := p.ring.Owner(key)
+	if i < 0 {
+		return nil
+	}
+	return p.owners[i]
+}
