@@ -1,0 +1,52 @@
+# Everything that is done with stateproxy, one word each. `make help` lists them.
+
+# Tools, outside go.mod. staticcheck is run if it is installed, or installed
+# into TOOLS by `make tools`.
+STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
+BENCHSTAT   = golang.org/x/perf/cmd/benchstat@v0.0.0-20260908200009-22c9c6c9d4da
+TOOLS      ?= $(CURDIR)/.tools
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+COMMIT  ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
+LDFLAGS  = -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
+FUZZTIME ?= 10s
+COUNT    ?= 1
+
+.PHONY: help build test race fuzz bench lint cover image tools platforms clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## build bin/stateproxy
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/stateproxy ./cmd/stateproxy
+
+test: ## all checks that this machine can do; says what was left out
+	./scripts/test
+
+race: ## the Go tests under the race detector, COUNT times
+	go test -race -shuffle=on -count=$(COUNT) ./...
+
+fuzz: ## run every fuzz target for FUZZTIME
+	./scripts/fuzz $(FUZZTIME)
+
+bench: ## Go benchmarks with allocations
+	go test -run '^$$' -bench . -benchmem ./...
+
+lint: ## gofmt, vet, staticcheck
+	./scripts/lint
+
+cover: ## test coverage by function
+	go test -coverprofile=cover.out ./... && go tool cover -func=cover.out
+
+platforms: ## build for every platform that is supported
+	./scripts/platforms
+
+image: ## build the container image (needs a container engine)
+	docker build --build-arg VERSION=$(VERSION) --build-arg COMMIT=$(COMMIT) -t stateproxy:$(VERSION) .
+
+tools: ## install the tools into TOOLS
+	GOBIN=$(TOOLS) go install $(STATICCHECK)
+	GOBIN=$(TOOLS) go install $(BENCHSTAT)
+
+clean: ## remove what was built
+	rm -rf bin dist cover.out

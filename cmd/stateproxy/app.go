@@ -1,0 +1,377 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	stdlog "log"
+	"net"
+	"os"
+	"os/signal"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"stateproxy/health"
+	"stateproxy/internal/admin"
+	"stateproxy/internal/backend"
+	"stateproxy/internal/config"
+	"stateproxy/proxy"
+)
+
+// app is a running proxy with all that belongs to it. It is made by newApp and
+// run once.
+type app struct {
+	file    string // of the config; "" if there is none to watch
+	log     zerolog.Logger
+	level   *levelHook
+	proxy   *proxy.Proxy
+	checker *health.Checker
+	admin   *admin.Admin
+
+	mu        sync.Mutex // guards what follows; held during a reload
+	config    *config.Config
+	raw       []byte
+	listeners map[string]net.Listener // by address in the config
+	adminLn   net.Listener
+	draining  bool
+
+	serving sync.WaitGroup
+	started chan struct{} // closed when all listeners are open
+	fatal   chan error    // holds the first error that ends the program
+}
+
+// levelHook drops what is below a level that can change while the program runs.
+type levelHook struct {
+	mu    sync.Mutex
+	level zerolog.Level
+}
+
+func (h *levelHook) set(l zerolog.Level) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.level = l
+}
+
+// Run implements zerolog.Hook.
+func (h *levelHook) Run(e *zerolog.Event, l zerolog.Level, _ string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if l < h.level {
+		e.Discard()
+	}
+}
+
+// newApp makes an app for the config, which came from file as raw.
+func newApp(c *config.Config, file string, raw []byte, log zerolog.Logger) *app {
+	a := &app{
+		file: file, raw: raw, level: &levelHook{level: logLevel(c.Log.Level)},
+		listeners: map[string]net.Listener{}, started: make(chan struct{}), fatal: make(chan error, 1), config: c,
+	}
+	a.log = log.Level(zerolog.TraceLevel).Hook(a.level)
+	failed := &failures{log: a.log}
+	a.checker = &health.Checker{
+		Probe: func(ctx context.Context, t health.Target) error { return backend.Probe(ctx, nil, t.Address) },
+	}
+	a.checker.OnEvent = a.healthChanged
+	a.admin = &admin.Admin{Version: version, Commit: buildCommit(), File: file, Health: a.checker.Status}
+	a.admin.ErrorLog = stdlog.New(a.log.Level(zerolog.DebugLevel), "admin: ", 0)
+	a.proxy = &proxy.Proxy{Evidence: a.checker.Report}
+	a.proxy.TargetsChanged = func() { a.checker.SetTargets(healthTargets(a.proxy.Targets())) }
+	a.proxy.Done = func(o *proxy.Outcome) {
+		a.admin.Observe(o)
+		failed.note(o)
+	}
+	a.admin.Proxy = a.proxy.Status
+	return a
+}
+
+// run serves until ctx ends, then drains. It returns nil after an orderly end.
+func (a *app) run(ctx context.Context) error {
+	hup := make(chan os.Signal, 1)
+	notifyReload(hup)
+	defer signal.Stop(hup)
+	if err := a.start(); err != nil {
+		a.closeAll()
+		return err
+	}
+	bg, stop := context.WithCancel(context.Background())
+	var background sync.WaitGroup
+	background.Go(func() {
+		if err := a.checker.Run(bg); err != nil {
+			a.die(err)
+		}
+	})
+	if a.file != "" {
+		w := &config.Watcher{File: a.file, Loaded: a.raw, OnChange: a.reload, OnError: func(err error) {
+			a.log.Warn().Err(err).Msg("watching the config file")
+		}}
+		background.Go(func() {
+			if err := w.Run(bg); err != nil {
+				a.die(err)
+			}
+		})
+		background.Go(func() { a.forwardReloads(bg, hup, w) })
+	}
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-a.fatal:
+	}
+	a.drain()
+	stop()
+	background.Wait()
+	a.closeAll()
+	a.serving.Wait()
+	a.log.Info().Msg("stopped")
+	return err
+}
+
+// forwardReloads has the watcher look at the file when a signal asks for it.
+func (a *app) forwardReloads(ctx context.Context, hup <-chan os.Signal, w *config.Watcher) {
+	for {
+		select {
+		case <-hup:
+			a.log.Info().Msg("reload asked for by signal")
+			w.Poke()
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// die ends the program with err.
+func (a *app) die(err error) {
+	select {
+	case a.fatal <- err:
+	default: // it is ending already
+	}
+}
+
+// start applies the first config.
+func (a *app) start() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if _, err := a.apply(a.config); err != nil {
+		return err
+	}
+	a.log.Info().Str("version", version).Int("backends", len(a.config.Backends)).Msg("stateproxy runs")
+	a.admin.Loaded(admin.Reload{At: time.Now(), OK: true})
+	close(a.started)
+	return nil
+}
+
+// address returns where the proxy listens first.
+func (a *app) address() string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.listeners[a.config.Listen[0]].Addr().String()
+}
+
+// adminAddress returns where the admin listener is, "" if there is none.
+func (a *app) adminAddress() string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.adminLn == nil {
+		return ""
+	}
+	return a.adminLn.Addr().String()
+}
+
+// apply makes c the config in force, or returns an error and leaves all as it
+// was. Whatever can fail comes first. a.mu is held.
+func (a *app) apply(c *config.Config) (proxy.Change, error) {
+	opened, err := a.openListeners(c)
+	if err != nil {
+		return proxy.Change{}, err
+	}
+	var change proxy.Change
+	adminLn, err := a.openAdmin(c)
+	if err == nil {
+		change, err = a.proxy.Reconfigure(proxySettings(c))
+	}
+	if err != nil {
+		for _, ln := range opened {
+			ln.Close()
+		}
+		if adminLn != nil {
+			adminLn.Close()
+		}
+		return proxy.Change{}, err
+	}
+	// Nothing below can fail.
+	a.checker.SetParams(healthParams(c.Health))
+	a.checker.SetTargets(healthTargets(a.proxy.Targets()))
+	a.level.set(logLevel(c.Log.Level))
+	a.swapListeners(c, opened)
+	a.swapAdmin(c, adminLn)
+	a.config = c
+	return change, nil
+}
+
+// openListeners opens what c wants and is not open yet.
+func (a *app) openListeners(c *config.Config) (map[string]net.Listener, error) {
+	opened := map[string]net.Listener{}
+	for _, address := range c.Listen {
+		if a.listeners[address] != nil {
+			continue
+		}
+		ln, err := net.Listen("tcp", address)
+		if err != nil {
+			for _, ln := range opened {
+				ln.Close()
+			}
+			return nil, err
+		}
+		opened[address] = ln
+	}
+	return opened, nil
+}
+
+// swapListeners serves the new listeners and closes those that c does not name.
+func (a *app) swapListeners(c *config.Config, opened map[string]net.Listener) {
+	for address, ln := range opened {
+		a.listeners[address] = ln
+		a.log.Info().Str("listen", ln.Addr().String()).Msg("proxy listens")
+		a.serving.Go(func() { a.serve(ln) })
+	}
+	for address, ln := range a.listeners {
+		if !slices.Contains(c.Listen, address) {
+			delete(a.listeners, address)
+			ln.Close()
+			a.log.Info().Str("listen", address).Msg("proxy listens there no more")
+		}
+	}
+}
+
+func (a *app) serve(ln net.Listener) {
+	if err := a.proxy.Serve(ln); !errors.Is(err, proxy.ErrClosed) && !errors.Is(err, net.ErrClosed) {
+		a.die(err)
+	}
+}
+
+// openAdmin opens the admin listener if c wants another one than is open.
+func (a *app) openAdmin(c *config.Config) (net.Listener, error) {
+	if c.Admin.Listen == "" || a.adminLn != nil && c.Admin.Listen == a.config.Admin.Listen {
+		return nil, nil
+	}
+	ln, err := net.Listen("tcp", c.Admin.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("admin.listen: %w", err)
+	}
+	return ln, nil
+}
+
+func (a *app) swapAdmin(c *config.Config, ln net.Listener) {
+	if a.adminLn != nil && (ln != nil || c.Admin.Listen == "") {
+		a.adminLn.Close()
+		a.adminLn = nil
+	}
+	if ln == nil {
+		return
+	}
+	a.adminLn = ln
+	a.log.Info().Str("admin", "http://"+ln.Addr().String()+"/").Msg("admin listens")
+	a.serving.Go(func() {
+		if err := a.admin.Serve(ln); err != nil && !errors.Is(err, net.ErrClosed) {
+			a.log.Error().Err(err).Msg("admin listener has ended")
+		}
+	})
+}
+
+// reload takes the changed bytes of the config file.
+func (a *app) reload(data []byte) {
+	c, err := config.Parse(a.file, data)
+	if err != nil {
+		a.refused(err)
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.draining {
+		return
+	}
+	changes := config.Diff(a.config, c)
+	change, err := a.apply(c)
+	if err != nil {
+		a.refused(err)
+		return
+	}
+	moved := a.logReload(changes, change)
+	a.admin.Loaded(admin.Reload{At: time.Now(), OK: true, Changes: changes, Moved: moved})
+}
+
+// logReload tells what a reload changed and what share of sessions it moves. It
+// returns the largest share of a pool.
+func (a *app) logReload(changes []string, c proxy.Change) (most float64) {
+	shares := zerolog.Dict()
+	for _, p := range c.Pools {
+		shares.Float64(p.Name, p.Moved)
+		most = max(most, p.Moved)
+	}
+	a.log.Info().Strs("changes", changes).Dict("moved_share", shares).Msg("config reloaded")
+	return most
+}
+
+// refused tells that a new config is not taken; the old one stays in force.
+func (a *app) refused(err error) {
+	a.log.Error().Err(err).Msg("config refused; the old one stays in force")
+	a.admin.Loaded(admin.Reload{At: time.Now(), Error: err.Error()})
+}
+
+// healthChanged takes an event of the checker.
+func (a *app) healthChanged(e health.Event) {
+	change, changed := a.proxy.SetUp(e.Name, e.Up)
+	l := a.log.Warn()
+	msg := "backend ejected"
+	switch {
+	case e.Up && e.Kept:
+		msg = "backend fails, but so many do that it is kept"
+	case e.Up && !changed:
+		l, msg = a.log.Info(), "backend is well again"
+	case e.Up:
+		l, msg = a.log.Info(), "backend readmitted"
+	}
+	l.Str("backend", e.Name).Str("address", e.Address).Str("reason", e.Reason)
+	if e.HoldDown > 0 {
+		l.Dur("hold_down_ms", e.HoldDown)
+	}
+	for _, p := range change.Pools {
+		if p.Moved > 0 {
+			l.Float64("moved_share_"+p.Name, p.Moved)
+		}
+	}
+	l.Msg(msg)
+	if changed {
+		a.checker.SetTargets(healthTargets(a.proxy.Targets()))
+	}
+}
+
+// drain stops accepting and lets requests under way finish.
+func (a *app) drain() {
+	a.mu.Lock()
+	a.draining = true
+	limit := a.config.Timeouts.Drain
+	a.mu.Unlock()
+	a.admin.Drain()
+	a.log.Info().Dur("limit_ms", limit).Msg("draining")
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	if err := a.proxy.Shutdown(ctx); err != nil {
+		a.log.Warn().Err(err).Msg("some requests did not finish in time and were cut off")
+	}
+}
+
+func (a *app) closeAll() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.proxy.Close()
+	for _, ln := range a.listeners {
+		ln.Close()
+	}
+	if a.adminLn != nil {
+		a.adminLn.Close()
+	}
+}

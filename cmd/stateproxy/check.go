@@ -1,0 +1,42 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"stateproxy/internal/config"
+)
+
+const configHelp = "config `FILE` (YAML)"
+
+func checkConfig(_ context.Context, std stdio, args []string) int {
+	fs := flags(std, "check", "Checks a config file. Prints every problem as file:line:column and exits 1, or a summary and exits 0.")
+	file := fs.String("config", "", configHelp)
+	if status, ok := parse(std, fs, args); !ok {
+		return status
+	}
+	if *file == "" {
+		fmt.Fprintln(std.err, "stateproxy check: want -config FILE")
+		return exitUsage
+	}
+	c, _, err := config.Load(*file)
+	if err != nil {
+		fmt.Fprintln(std.err, err)
+		return exitError
+	}
+	pools := ""
+	if len(c.Pools) > 0 {
+		pools = fmt.Sprintf(", %s", count(len(c.Pools), "pool"))
+	}
+	fmt.Fprintf(std.out, "%s: good: listens on %s, %s%s\n", *file, strings.Join(c.Listen, ", "), count(len(c.Backends), "backend"), pools)
+	return exitOK
+}
+
+// count returns "1 backend", "2 backends".
+func count(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}

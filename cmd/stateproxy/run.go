@@ -1,0 +1,29 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"stateproxy/internal/config"
+)
+
+func runProxy(ctx context.Context, std stdio, args []string) int {
+	fs := flags(std, "run", "Routes session traffic by a config file. SIGHUP or a change of the file reloads it,\nSIGTERM or Ctrl-C drains and exits.")
+	file := fs.String("config", "", configHelp)
+	if status, ok := parse(std, fs, args); !ok {
+		return status
+	}
+	if *file == "" {
+		fmt.Fprintln(std.err, "stateproxy run: want -config FILE")
+		return exitUsage
+	}
+	c, raw, err := config.Load(*file)
+	if err != nil {
+		fmt.Fprintln(std.err, err)
+		return exitError
+	}
+	if err := newApp(c, *file, raw, newLogger(std.err, c.Log)).run(ctx); err != nil {
+		return failed(std, "run", err)
+	}
+	return exitOK
+}
