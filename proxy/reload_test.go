@@ -61,7 +61,7 @@ func (l *load) finish() {
 // must find, "" nothing, and body what it leaves.
 func (c *client) page(id, last, body string) error {
 	if last == "" {
-		return c.step("PUT", request(wire.OpSetUninitialized, id), wire.PUT, "")
+		return c.save(id, body, wire.Int{})
 	}
 	req := wire.Request{Verb: wire.GET, Target: target(id), Exclusive: wire.Acquire}
 	if _, err := c.c.Write(wire.AppendRequest(nil, &req)); err != nil {
@@ -69,26 +69,25 @@ func (c *client) page(id, last, body string) error {
 	}
 	a, err := c.read(wire.GET)
 	if err != nil || a.Status != 200 {
-		return fmt.Errorf("acquire = %d, %w", a.Status, err)
+		return fmt.Errorf("acquire = %d, %v", a.Status, err)
 	}
-	if a.body != last && a.body != "new body of "+id {
+	if a.body != last {
 		return fmt.Errorf("acquire = %q; want %q", a.body, last)
 	}
-	put := wire.Request{
-		Verb: wire.PUT, Target: target(id), Timeout: wire.Some(20), ContentLength: wire.Some(int64(len(body))),
-		ExtraFlags: wire.Some(0), LockCookie: a.LockCookie,
-	}
-	return c.step("PUT", append(wire.AppendRequest(nil, &put), body...), wire.PUT, "")
+	return c.save(id, body, a.LockCookie)
 }
 
-// step sends a request and wants 200.
-func (c *client) step(name string, raw []byte, verb wire.Verb, body string) error {
-	if _, err := c.c.Write(raw); err != nil {
+// save writes the session and wants 200.
+func (c *client) save(id, body string, cookie wire.Int) error {
+	put := wire.Request{
+		Verb: wire.PUT, Target: target(id), Timeout: wire.Some(20), ContentLength: wire.Some(int64(len(body))),
+		ExtraFlags: wire.Some(0), LockCookie: cookie,
+	}
+	if _, err := c.c.Write(append(wire.AppendRequest(nil, &put), body...)); err != nil {
 		return err
 	}
-	a, err := c.read(verb)
-	if err != nil || a.Status != 200 || a.body != body {
-		return fmt.Errorf("%s = %d, %q, %w", name, a.Status, a.body, err)
+	if a, err := c.read(wire.PUT); a.Status != 200 || err != nil {
+		return fmt.Errorf("PUT = %d, %v", a.Status, err)
 	}
 	return nil
 }

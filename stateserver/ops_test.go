@@ -66,7 +66,8 @@ func state(st *store) string {
 }
 
 // TestTable goes through protocol.md section 7 row by row. Items are made at
-// 0 min with T = 20, and asked for at 5 min.
+// 0 min with T = 20, and asked for at 5 min. The function is long because the
+// table is.
 func TestTable(t *testing.T) {
 	const (
 		until20 = " until 20m0s"

@@ -142,7 +142,8 @@ func TestReaderReset(t *testing.T) {
 	}
 }
 
-// Small buffers have to grow and to move their bytes; none may be lost.
+// Small buffers have to grow and to move their bytes. None may be lost, and no
+// buffer may become larger than the longest head.
 func TestReaderGrows(t *testing.T) {
 	var stream []byte
 	var want []string
@@ -158,11 +159,15 @@ func TestReaderGrows(t *testing.T) {
 	for name, source := range sources {
 		for _, size := range []int{0, 1, 7, 64, 4096} {
 			t.Run(name+"/"+strconv.Itoa(size), func(t *testing.T) {
-				r := wire.NewReader(source(bytes.NewReader(stream)), size, 128)
+				const maxHead = 128
+				r := wire.NewReader(source(bytes.NewReader(stream)), size, maxHead)
 				var req wire.Request
 				for i, head := range want {
 					if err := r.ReadRequest(&req); err != nil || string(req.Head) != head {
 						t.Fatalf("ReadRequest %d = %v with head %q; want %q", i, err, req.Head, head)
+					}
+					if got := cap(req.Head); got > maxHead {
+						t.Fatalf("buffer behind head %d has %d bytes; want at most %d", i, got, maxHead)
 					}
 				}
 				if err := r.ReadRequest(&req); err != io.EOF {

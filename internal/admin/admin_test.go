@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -130,33 +131,28 @@ func TestHost(t *testing.T) {
 	}
 }
 
+// kept are the healths of backends that fail but are kept in service.
+func kept(names ...string) (list []health.Status) {
+	for _, n := range names {
+		list = append(list, health.Status{Name: n, Up: true, Kept: true})
+	}
+	return list
+}
+
+// down is the farm with backends of the default pool out of service.
+func down(names ...string) proxy.Status {
+	s := farm()
+	for i := range s.Backends {
+		if slices.Contains(names, s.Backends[i].Name) {
+			s.Backends[i].State = proxy.Down
+		}
+	}
+	owners := &s.Pools[1].Owners
+	*owners = slices.DeleteFunc(*owners, func(o proxy.OwnerStatus) bool { return slices.Contains(names, o.Name) })
+	return s
+}
+
 func TestReady(t *testing.T) {
-	kept := func(names ...string) (list []health.Status) {
-		for _, n := range names {
-			list = append(list, health.Status{Name: n, Up: true, Kept: true})
-		}
-		return list
-	}
-	// down takes backends of the default pool out of service.
-	down := func(names ...string) proxy.Status {
-		s := farm()
-		owners := &s.Pools[1].Owners
-		for i := range s.Backends {
-			for _, n := range names {
-				if s.Backends[i].Name == n {
-					s.Backends[i].State = proxy.Down
-				}
-			}
-		}
-		var rest []proxy.OwnerStatus
-		for _, o := range *owners {
-			if !strings.Contains(strings.Join(names, " "), o.Name) {
-				rest = append(rest, o)
-			}
-		}
-		*owners = rest
-		return s
-	}
 	draining := down("s1")
 	draining.Backends[0].State = proxy.Draining
 	former := farm()

@@ -177,8 +177,9 @@ func (a *Admin) Observe(o *proxy.Outcome) {
 	}
 }
 
-// maxBackends is how many are told apart; a config may name 1000. Those that are
-// gone make room when metrics are collected.
+// maxBackends is how many are told apart, but for a few more if several come at
+// the same moment; a config may name 1000. Those that are gone make room when
+// metrics are collected.
 const maxBackends = 2000
 
 // backend returns the counters of the backend of that name, "" for none.
@@ -209,9 +210,6 @@ func (c *counts) learn(name string) *backendCounts {
 	m := c.known()
 	if b := m[name]; b != nil {
 		return b
-	}
-	if len(m) >= maxBackends { // others were quicker
-		return &c.other
 	}
 	grown := make(backendMap, len(m)+1)
 	maps.Copy(grown, m)

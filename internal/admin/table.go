@@ -158,7 +158,7 @@ func failures(s *snapshot, to *sink) {
 func durations(s *snapshot, to *sink) {
 	for op := range numOps {
 		d := s.counts.durations(op)
-		if real := op != int(wire.OpNone) && op < wire.NumOps; real || d.count > 0 {
+		if named := op != int(wire.OpNone) && op < wire.NumOps; named || d.count > 0 {
 			to.spread(d, opName(op))
 		}
 	}

@@ -25,6 +25,7 @@ type fakeServer struct {
 	change func(call *fakeCall, out []byte) []byte // of the bytes sent; nil to close instead
 
 	mu     sync.Mutex
+	began  time.Time // of the first connection
 	random *rand.Rand
 	items  map[string]*fakeItem
 	ends   []net.Conn
@@ -63,7 +64,9 @@ func (s *fakeServer) dial(context.Context, string, string) (net.Conn, error) {
 	near, far := net.Pipe()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.ends = append(s.ends, far)
+	if s.ends = append(s.ends, far); len(s.ends) == 1 {
+		s.began = time.Now()
+	}
 	s.wg.Go(func() { s.serve(far) })
 	return near, nil
 }

@@ -96,7 +96,6 @@ var errBusy = errors.New("farm is running already")
 // Fill gives every browser a session. Its error says which could not be
 // created, or is that of ctx.
 func (f *Farm) Fill(ctx context.Context) error {
-	var created atomic.Int64
 	var failure atomic.Pointer[Cause]
 	err := f.drive(ctx, func(ctx context.Context, t *thread) {
 		for failures := 0; failures < fillTries && ctx.Err() == nil; {
@@ -104,13 +103,11 @@ func (f *Farm) Fill(ctx context.Context) error {
 			if slot < 0 {
 				return
 			}
-			t.page = f.pages.Add(1)
-			if cause := t.visit(ctx, slot); cause != CauseNone {
+			if cause := t.serve(ctx, PageVisitor, slot, nil); cause != CauseNone {
 				failures++
 				failure.Store(&cause)
 				continue
 			}
-			created.Add(1)
 			failures = 0
 		}
 	})
@@ -177,7 +174,7 @@ func (f *Farm) Verify(ctx context.Context) error {
 			if s == nil {
 				continue
 			}
-			switch a := t.do(ctx, s, exchange{op: wire.OpGet}); {
+			switch a := t.do(ctx, s, exchange{op: wire.OpGet, final: true}); {
 			case a.cause == CauseUnreadable: // reported as damaged
 			case a.cause != CauseNone:
 				unread.Add(1)

@@ -147,7 +147,7 @@ func (j *judge) outdated(st *stamp) {
 	switch {
 	case st.generation <= j.abandoned:
 		j.found(AlarmPhantom, false, "%v got save %d of incarnation %d, which was abandoned", op, st.save, st.generation)
-	case op == wire.OpGetExclusive:
+	case op == wire.OpGetExclusive || j.exchange.final:
 		j.found(AlarmLostUpdate, false, "%v got save %d, older than %s, which was acknowledged before", op, st.save, j.newest())
 	default:
 		j.found(AlarmStale, false, "%v got save %d, older than %s, which was acknowledged before", op, st.save, j.newest())
@@ -210,9 +210,7 @@ func (j *judge) saved() {
 			b.end = min(b.end, j.now)
 		}
 	case a.status == wire.StatusLocked:
-		if x.hold != nil && x.hold.state == finishing {
-			j.found(AlarmLostUpdate, true, "save %d was refused with 423, though its page held the lock with cookie %d", x.save, x.hold.cookie)
-		}
+		j.refused(AlarmLostUpdate)
 		if b != nil && b.seenEnd > 0 {
 			j.found(AlarmPhantom, false, "save %d was refused with 423 and had been read before", x.save)
 		}
@@ -233,13 +231,24 @@ func (j *judge) released() {
 		j.absent()
 	case wire.StatusLocked:
 		j.alive()
-		if x.hold != nil && x.hold.state == finishing {
-			j.found(AlarmTwoHolders, true, "release was refused with 423, though its page held the lock with cookie %d", x.hold.cookie)
-		}
+		j.refused(AlarmTwoHolders)
 	default:
 		j.unknown()
 		j.found(AlarmBadAnswer, false, "%v was answered %s, which a client reads as done", x.op, a.say())
 	}
+}
+
+// refused judges a 423 to the request of a page that held the lock, as far as
+// anybody knows. Another cookie in it says why: the lock was given away.
+func (j *judge) refused(alarm Alarm) {
+	h := j.exchange.hold
+	if h == nil || h.state != finishing {
+		return
+	}
+	if j.answer.cookie != h.cookie {
+		alarm = AlarmTwoHolders
+	}
+	j.found(alarm, true, "%v was refused with 423 and cookie %d, though its page held the lock with cookie %d", j.exchange.op, j.answer.cookie, h.cookie)
 }
 
 // removed judges the answer to a DELETE.
@@ -256,9 +265,7 @@ func (j *judge) removed() {
 		j.absent()
 	case wire.StatusLocked:
 		j.alive()
-		if x.hold.state == finishing {
-			j.found(AlarmTwoHolders, true, "removal was refused with 423, though its page held the lock with cookie %d", x.hold.cookie)
-		}
+		j.refused(AlarmTwoHolders)
 		j.forget(x.save)
 	default:
 		j.unknown()

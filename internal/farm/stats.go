@@ -15,7 +15,7 @@ type Alarm uint8
 // The kinds of damage.
 const (
 	AlarmLost       Alarm = iota // no such session, though it was saved, neither abandoned nor expired
-	AlarmLostUpdate              // an acknowledged save is gone, or the lock's holder was refused its save
+	AlarmLostUpdate              // an acknowledged save is gone, or a save was refused to the lock's holder
 	AlarmStale                   // a read got what was replaced before it began
 	AlarmForeign                 // the body of another session
 	AlarmDamaged                 // not the bytes that were saved

@@ -56,7 +56,7 @@ type thread struct {
 }
 
 // serve serves one page for the browser at slot, whose session is s.
-func (t *thread) serve(ctx context.Context, kind Page, slot int, s *session) {
+func (t *thread) serve(ctx context.Context, kind Page, slot int, s *session) Cause {
 	t.page = t.farm.pages.Add(1)
 	began := time.Now()
 	var cause Cause
@@ -71,6 +71,7 @@ func (t *thread) serve(ctx context.Context, kind Page, slot int, s *session) {
 		cause = t.lockingPage(ctx, kind, s, slot)
 	}
 	t.farm.stats.page(kind, cause, time.Since(began))
+	return cause
 }
 
 // visit serves a new visitor's first page, which saves a session. The browser

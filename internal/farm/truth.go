@@ -97,11 +97,12 @@ type exchange struct {
 	save     uint64
 	takeover bool // a release with somebody else's cookie
 	cookie   int64
+	final    bool // a read after which nobody writes
 
 	generation uint32 // of the body sent
 }
 
-// begin notes that an exchange begins. x has op, hold, takeover and cookie set.
+// begin notes that an exchange begins. x has op, hold, takeover, cookie and final set.
 func (s *session) begin(x *exchange) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

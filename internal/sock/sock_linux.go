@@ -16,11 +16,16 @@ type loopState struct {
 	h       Handler
 	written int // bytes of out
 	err     error
+
+	look   func(fd uintptr) // c.onLook, bound once
+	seen   int              // what it found
+	seenNo syscall.Errno
 }
 
 func (c *Conn) attach(raw syscall.RawConn) {
 	c.raw = raw
 	c.loop.step = c.onReady
+	c.loop.look = c.onLook
 }
 
 // rawLoop runs the whole loop in one RawConn.Read. That marks the socket as not
@@ -107,18 +112,18 @@ const errNoSocket = syscall.ENOTSOCK
 
 // peek looks at the next byte without waiting and without taking it.
 func (c *Conn) peek() (n int, errno syscall.Errno) {
-	n, errno = -1, errNoSocket
 	switch {
 	case c.raw == nil:
+		return -1, errNoSocket
 	case c.loop.fd != 0:
-		n, errno = rawPeek(c.loop.fd)
-	default:
-		if c.raw.Control(func(fd uintptr) { n, errno = rawPeek(fd) }) != nil {
-			errno = syscall.EBADF
-		}
+		return rawPeek(c.loop.fd)
+	case c.raw.Control(c.loop.look) != nil:
+		return -1, syscall.EBADF
 	}
-	return n, errno
+	return c.loop.seen, c.loop.seenNo
 }
+
+func (c *Conn) onLook(fd uintptr) { c.loop.seen, c.loop.seenNo = rawPeek(fd) }
 
 func rawPeek(fd uintptr) (int, syscall.Errno) {
 	var b [1]byte

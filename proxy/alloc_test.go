@@ -1,0 +1,106 @@
+package proxy_test
+
+import (
+	"bytes"
+	"io"
+	"net"
+	"testing"
+
+	"stateproxy/proxy"
+	"stateproxy/wire"
+)
+
+// plainBackend answers every request by the same bytes and allocates nothing.
+func plainBackend(t testing.TB, request, answer []byte) string {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		nc, err := ln.Accept()
+		if err != nil {
+			return
+		}
+		defer nc.Close()
+		got := make([]byte, len(request))
+		for {
+			if _, err := io.ReadFull(nc, got); err != nil {
+				return
+			}
+			if _, err := nc.Write(answer); err != nil {
+				return
+			}
+		}
+	}()
+	t.Cleanup(func() {
+		ln.Close()
+		<-done
+	})
+	return ln.Addr().String()
+}
+
+func TestRequestsAllocateNothing(t *testing.T) {
+	tests := []struct {
+		name string
+		op   wire.Op
+		size int // of the answer's body
+	}{
+		{"head", wire.OpResetTimeout, 0},
+		{"get-1KiB", wire.OpGet, 1 << 10},
+		{"acquire-1KiB", wire.OpGetExclusive, 1 << 10},
+		{"get-40KiB", wire.OpGet, 40 << 10},
+		{"put", wire.OpSet, 0},
+		{"release", wire.OpRelease, 0},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			req := request(tt.op, "session")
+			resp := wire.Response{Status: 200, AspNetVersion: []byte("4.0.30319"), LockCookie: wire.Some(2), ContentLength: wire.Some(int64(tt.size))}
+			want := append(wire.AppendResponse(nil, &resp), bytes.Repeat([]byte("x"), tt.size)...)
+			p := &proxy.Proxy{Done: func(*proxy.Outcome) {}, Evidence: func(string, error) {}}
+			settings := proxy.Settings{Backends: []proxy.Backend{{Name: "s1", Address: plainBackend(t, req, want), Weight: 1}}}
+			if _, err := p.Reconfigure(settings); err != nil {
+				t.Fatal(err)
+			}
+			c := startProxy(t, p)
+			got := make([]byte, len(want))
+			exchange := func() {
+				if _, err := c.Write(req); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := io.ReadFull(c, got); err != nil || !bytes.Equal(got, want) {
+					t.Fatalf("answer = %d bytes, %v; want the backend's %d", len(got), err, len(want))
+				}
+			}
+			exchange()
+			if n := testing.AllocsPerRun(5000, exchange); n > 0 && !raceEnabled {
+				t.Errorf("a request allocates %v times; want 0", n)
+			}
+		})
+	}
+}
+
+// startProxy serves on loopback and returns a connection to the proxy.
+func startProxy(t testing.TB, p *proxy.Proxy) net.Conn {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = p.Serve(ln)
+	}()
+	t.Cleanup(func() {
+		p.Close()
+		<-done
+	})
+	c, err := net.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
+}
