@@ -84,6 +84,16 @@ func TestRequestsAllocateNothing(t *testing.T) {
 
 // startProxy serves on loopback and returns a connection to the proxy.
 func startProxy(t testing.TB, p *proxy.Proxy) net.Conn {
+	c, err := net.Dial("tcp", serveProxy(t, p))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+// serveProxy serves on loopback until the test ends and returns the address.
+func serveProxy(t testing.TB, p *proxy.Proxy) string {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -97,10 +107,5 @@ func startProxy(t testing.TB, p *proxy.Proxy) net.Conn {
 		p.Close()
 		<-done
 	})
-	c, err := net.Dial("tcp", ln.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { c.Close() })
-	return c
+	return ln.Addr().String()
 }

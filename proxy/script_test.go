@@ -17,7 +17,7 @@ import (
 
 // fake is a backend that behaves as a test's script says.
 type fake struct {
-	t    *testing.T
+	t    testing.TB
 	addr string
 
 	mu    sync.Mutex
@@ -44,7 +44,7 @@ type fakeConn struct {
 
 // startFake starts a fake on loopback. serve is called for each connection and
 // closes it by returning.
-func startFake(t *testing.T, serve func(*fakeConn)) *fake {
+func startFake(t testing.TB, serve func(*fakeConn)) *fake {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

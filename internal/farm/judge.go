@@ -148,6 +148,7 @@ func (j *judge) outdated(st *stamp) {
 	case st.generation <= j.abandoned:
 		j.found(AlarmPhantom, false, "%v got save %d of incarnation %d, which was abandoned", op, st.save, st.generation)
 	case op == wire.OpGetExclusive || j.exchange.final:
+		fmt.Println("DUMP", j.exchange.start, j.now, fmt.Sprintf("%+v", j.saves)); for _, l := range j.log[max(0,len(j.log)-12):] { fmt.Println("  ", l) }
 		j.found(AlarmLostUpdate, false, "%v got save %d, older than %s, which was acknowledged before", op, st.save, j.newest())
 	default:
 		j.found(AlarmStale, false, "%v got save %d, older than %s, which was acknowledged before", op, st.save, j.newest())

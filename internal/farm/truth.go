@@ -35,6 +35,7 @@ type session struct {
 	mu         sync.Mutex
 	tick       uint64
 	saves      []save              // what a read may have to be judged by
+	log []string
 	lastSave   uint64              // number of the latest one
 	generation uint32              // number of the latest incarnation
 	abandoned  uint32              // incarnations up to this one were abandoned
@@ -178,6 +179,7 @@ func (s *session) end(x *exchange, a *answer) (*hold, []finding) {
 		b.pending = false
 	}
 	s.exchanges = slices.DeleteFunc(s.exchanges, func(start uint64) bool { return start == x.start })
+	s.log = append(s.log, fmt.Sprintf("%v [%d %d] save %d status %d body %d -> %+v", x.op, x.start, s.tick, x.save, a.status, a.stamp.save, s.saves))
 	s.prune()
 	return h, j.findings
 }
