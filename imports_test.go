@@ -25,7 +25,7 @@ var allowed = map[string]struct {
 	"health":           {nil, "it turns probes into transitions and knows no protocol, ring or proxy"},
 	"internal/sock":    {[]string{"golang.org/x/sys/"}, "it moves bytes and knows no protocol"},
 	"internal/backend": {[]string{"stateproxy/wire", "stateproxy/internal/sock", "golang.org/x/sys/"}, "it talks to one backend and does not know which session goes where"},
-	"proxy":            {[]string{"stateproxy/wire", "stateproxy/ring", "stateproxy/internal/backend", "stateproxy/internal/sock"}, "it knows no YAML, flags, HTTP, metrics or log, nor how health is found"},
+	"proxy":            {[]string{"stateproxy/wire", "stateproxy/ring", "stateproxy/internal/backend", "stateproxy/internal/sock", "github.com/cespare/xxhash/v2"}, "it knows no YAML, flags, HTTP, metrics or log, nor how health is found"},
 	"stateserver":      {[]string{"stateproxy/wire"}, "it must not know that a proxy exists"},
 	"internal/farm":    {[]string{"stateproxy/wire"}, "it knows what a client knows"},
 	"internal/config":  {[]string{"gopkg.in/yaml.v3", "github.com/fsnotify/fsnotify"}, "it does not know what the values are used for"},

@@ -8,100 +8,168 @@ import (
 	"stateproxy/ring"
 )
 
-// build makes the table for s. It keeps the places of old that s still names at
-// the same address, and remembers old's rings where the new ones differ. down
-// holds the names of ejected backends.
-func (p *Proxy) build(s *Settings, old *table, down map[string]bool, now time.Time) (*table, error) {
-	t := &table{settings: s}
-	for _, b := range s.Backends {
-		m := &member{Backend: b, up: !down[b.Name], place: old.place(b.Name, b.Address)}
-		if m.place == nil {
-			m.place = p.newPlace(b)
-		}
-		t.members = append(t.members, m)
+// plan is what a table is built from.
+type plan struct {
+	settings *Settings
+	routing  *Routing // in force
+	next     *Routing // to come, nil if nothing is
+	nextAt   time.Time
+	old      *table // nil for the first
+	down     map[string]bool
+	now      time.Time
+}
+
+// build makes a table. It keeps the places of the old one that are still named
+// at the same address, and remembers its rings where the new ones differ.
+func (p *Proxy) build(pl plan) (*table, error) {
+	t := &table{settings: pl.settings, routing: pl.routing}
+	t.members = p.membersOf(pl.routing, pl, nil)
+	var err error
+	if t.pools, err = poolsOf(pl.routing, t.members, pl.now); err != nil {
+		return nil, err
 	}
-	slices.SortFunc(t.members, func(a, b *member) int { return strings.Compare(a.Name, b.Name) })
-	for _, sp := range s.poolsWithDefault() {
-		q, err := t.newPool(sp, now)
-		if err != nil {
+	if pl.next != nil {
+		n := &next{members: p.membersOf(pl.next, pl, t.members), at: pl.nextAt}
+		if n.pools, err = poolsOf(pl.next, n.members, pl.now); err != nil {
 			return nil, err
 		}
-		t.pools = append(t.pools, q)
+		t.next = n
 	}
-	same := old != nil && slices.EqualFunc(t.pools, old.pools, (*pool).servesSame)
-	for i, q := range t.pools {
-		switch {
-		case old == nil:
-		case same:
-			q.remember(now, s.HandoffWindow, old.pools[i])
-		default: // any of the old pools may have served what q does now
-			q.remember(now, s.HandoffWindow, old.pools...)
-		}
-		q.markGone(t, down)
+	t.remember(pl, p.window(pl.settings))
+	for _, q := range t.pools {
 		q.via = plain{p, q}
-		if len(q.formers) > 0 {
-			q.via = &handoff{plain: plain{p, q}}
+		if len(q.formers) > 0 || t.next != nil {
+			q.via = &handoff{plain: plain{p, q}, t: t}
+		} else {
+			q.forgetOvertaken()
 		}
 	}
 	return t, nil
 }
 
+// membersOf makes the members of r, with the places that old or beside have.
+func (p *Proxy) membersOf(r *Routing, pl plan, beside []*member) (list []*member) {
+	for _, b := range r.Backends {
+		m := &member{Backend: b}
+		for _, other := range beside {
+			if other.Name == b.Name && other.Address == b.Address {
+				m.place = other.place
+			}
+		}
+		if m.place == nil {
+			m.place = pl.old.place(b.Name, b.Address)
+		}
+		if m.place == nil {
+			m.place = p.newPlace(b)
+		}
+		list = append(list, m)
+	}
+	slices.SortFunc(list, func(a, b *member) int { return strings.Compare(a.Name, b.Name) })
+	for _, m := range list {
+		m.up = !pl.down[targetName(m.place, list, beside)]
+	}
+	return list
+}
+
 // defaultPool is the name of the pool that takes what no other pool does.
 const defaultPool = "default"
 
-// poolsWithDefault returns the pools of the settings and behind them the
-// default one, over all backends that no pool names, if there are any.
-func (s *Settings) poolsWithDefault() []Pool {
+// withDefaultPool returns the pools of r and behind them the default one, over
+// all backends that no pool names, if there are any.
+func (r *Routing) withDefaultPool() []Pool {
 	named := map[string]bool{}
-	for _, p := range s.Pools {
+	for _, p := range r.Pools {
 		for _, name := range p.Backends {
 			named[name] = true
 		}
 	}
 	rest := Pool{Name: defaultPool}
-	for _, b := range s.Backends {
+	for _, b := range r.Backends {
 		if !named[b.Name] {
 			rest.Backends = append(rest.Backends, b.Name)
 		}
 	}
 	if rest.Backends == nil {
-		return s.Pools
+		return r.Pools
 	}
-	return append(slices.Clone(s.Pools), rest)
+	return append(slices.Clone(r.Pools), rest)
 }
 
-func (t *table) newPool(sp Pool, now time.Time) (*pool, error) {
-	q := &pool{name: sp.Name, patterns: sp.Applications, since: now}
-	var members []ring.Member
-	byName := map[string]*place{}
-	for _, name := range sp.Backends {
-		if m := t.member(name); m != nil && m.owns() {
-			members = append(members, ring.Member{Name: name, Weight: m.Weight})
-			byName[name] = m.place
+func poolsOf(r *Routing, members []*member, now time.Time) (list []*pool, err error) {
+	for _, sp := range r.withDefaultPool() {
+		q := &pool{name: sp.Name, patterns: sp.Applications, since: now}
+		var owners []ring.Member
+		byName := map[string]*place{}
+		for _, name := range sp.Backends {
+			if m := memberNamed(members, name); m != nil && m.owns() {
+				owners = append(owners, ring.Member{Name: name, Weight: m.Weight})
+				byName[name] = m.place
+			}
 		}
+		if q.ring, err = ring.New(owners); err != nil {
+			return nil, err
+		}
+		for _, m := range q.ring.Members() {
+			q.owners = append(q.owners, byName[m.Name])
+		}
+		list = append(list, q)
 	}
-	r, err := ring.New(members)
-	if err != nil {
-		return nil, err
-	}
-	q.ring = r
-	for _, m := range r.Members() {
-		q.owners = append(q.owners, byName[m.Name])
-	}
-	return q, nil
+	return list, nil
 }
 
-func (q *pool) servesSame(old *pool) bool {
-	return q.name == old.name && slices.Equal(q.patterns, old.patterns)
+// samePools reports whether two lists of pools split the applications alike.
+func samePools(a, b []*pool) bool {
+	return slices.EqualFunc(a, b, func(p, q *pool) bool {
+		return p.name == q.name && slices.Equal(p.patterns, q.patterns)
+	})
 }
 
-// sameOwners reports whether both rings send every session to the same place.
+// routesAlike reports whether two lists of pools send every session to the same
+// place.
+func routesAlike(a, b []*pool) bool {
+	return samePools(a, b) && slices.EqualFunc(a, b, func(p, q *pool) bool {
+		return sameOwners(p.ring, p.owners, q.ring, q.owners)
+	})
+}
+
 func sameOwners(a *ring.Ring, aOwners []*place, b *ring.Ring, bOwners []*place) bool {
 	return a.Fingerprint() == b.Fingerprint() && slices.Equal(aOwners, bOwners)
 }
 
-// remember takes over what rings the sessions of olds went by.
-func (q *pool) remember(now time.Time, window time.Duration, olds ...*pool) {
+// maxWindow bounds a handoff window, for sessions may be given time-outs of a
+// year.
+const maxWindow = 24 * time.Hour
+
+// window returns for how long former owners are asked: as long as the longest
+// session time-out that was seen, and not less than the settings say.
+func (p *Proxy) window(s *Settings) time.Duration {
+	longest := time.Duration(p.longest.Load()) * time.Minute
+	return max(s.HandoffWindow, min(longest, maxWindow))
+}
+
+// remember takes over what rings the sessions of the old table went by.
+func (t *table) remember(pl plan, window time.Duration) {
+	if pl.old == nil {
+		return
+	}
+	same := samePools(t.pools, pl.old.pools)
+	for i, q := range t.pools {
+		olds := pl.old.pools // any of which may have served what q does now
+		if same {
+			olds = olds[i : i+1]
+		}
+		q.remember(pl.now, window, olds)
+		for i := range q.formers {
+			f := &q.formers[i]
+			f.gone = make([]bool, len(f.owners))
+			for j, place := range f.owners {
+				f.gone[j] = pl.down[t.targetName(place)]
+			}
+		}
+	}
+}
+
+func (q *pool) remember(now time.Time, window time.Duration, olds []*pool) {
 	for _, old := range olds {
 		if sameOwners(q.ring, q.owners, old.ring, old.owners) {
 			q.since, q.settled = old.since, old.settled
@@ -117,7 +185,7 @@ func (q *pool) remember(now time.Time, window time.Duration, olds ...*pool) {
 		}
 	}
 	slices.SortStableFunc(q.formers, func(a, b former) int { return b.ended.Compare(a.ended) })
-	if len(q.formers) > 0 && (len(olds) != 1 || q.settled == nil) {
+	if len(olds) != 1 || q.settled == nil {
 		q.settled = new(settled)
 	}
 }
@@ -140,32 +208,43 @@ func (q *pool) addFormer(f former) {
 	q.formers = append(q.formers, f)
 }
 
-// markGone notes which former owners are ejected: nobody waits for those.
-func (q *pool) markGone(t *table, down map[string]bool) {
-	for i := range q.formers {
-		f := &q.formers[i]
-		f.gone = make([]bool, len(f.owners))
-		for j, place := range f.owners {
-			f.gone[j] = down[t.targetName(place)]
-		}
+// forgetOvertaken is called when all handoff windows are over: by then the
+// copies that were overtaken have expired.
+func (q *pool) forgetOvertaken() {
+	for _, place := range q.owners {
+		place.overtaken.clear()
 	}
 }
 
 // targetName is the name under which a place's health is watched: the
-// backend's, or with its address if the backend is at another one now.
+// backend's, or with its address if the backend is, or will be, at another one.
 func (t *table) targetName(p *place) string {
-	if m := t.member(p.name); m != nil && m.place != p {
+	if t.next != nil {
+		return targetName(p, t.members, t.next.members)
+	}
+	return targetName(p, t.members, nil)
+}
+
+func targetName(p *place, members, next []*member) string {
+	m := memberNamed(members, p.name)
+	if m == nil {
+		m = memberNamed(next, p.name)
+	}
+	if m != nil && m.place != p {
 		return p.name + "@" + p.address
 	}
 	return p.name
 }
 
-func (t *table) member(name string) *member {
-	i, ok := slices.BinarySearchFunc(t.members, name, func(m *member, name string) int { return strings.Compare(m.Name, name) })
+func (t *table) member(name string) *member { return memberNamed(t.members, name) }
+
+// memberNamed looks a member up in a list that is sorted by name.
+func memberNamed(list []*member, name string) *member {
+	i, ok := slices.BinarySearchFunc(list, name, func(m *member, name string) int { return strings.Compare(m.Name, name) })
 	if !ok {
 		return nil
 	}
-	return t.members[i]
+	return list[i]
 }
 
 // place returns the place of that name and address, be it a member's or a
@@ -180,35 +259,48 @@ func (t *table) place(name, address string) *place {
 }
 
 // places returns every place that a session may be at, each once.
-func (t *table) places() []*place {
+func (t *table) places() (all []*place) {
 	if t == nil {
 		return nil
 	}
-	var all []*place
+	add := func(p *place) {
+		if !slices.Contains(all, p) {
+			all = append(all, p)
+		}
+	}
 	for _, m := range t.members {
-		all = append(all, m.place)
+		add(m.place)
+	}
+	if t.next != nil {
+		for _, m := range t.next.members {
+			add(m.place)
+		}
 	}
 	for _, q := range t.pools {
 		for _, f := range q.formers {
 			for _, p := range f.owners {
-				if !slices.Contains(all, p) {
-					all = append(all, p)
-				}
+				add(p)
 			}
 		}
 	}
 	return all
 }
 
-// nextEnd returns when the first of the handoff windows is over, zero if there
-// is none.
-func (t *table) nextEnd() (next time.Time) {
-	for _, q := range t.pools {
-		for _, f := range q.formers {
-			if next.IsZero() || f.until.Before(next) {
-				next = f.until
-			}
+// nextEvent returns when the table changes by the clock alone: the first
+// handoff window is over, or the next routing comes into force. Zero is never.
+func (t *table) nextEvent() (at time.Time) {
+	sooner := func(x time.Time) {
+		if at.IsZero() || x.Before(at) {
+			at = x
 		}
 	}
-	return next
+	for _, q := range t.pools {
+		for _, f := range q.formers {
+			sooner(f.until)
+		}
+	}
+	if t.next != nil {
+		sooner(t.next.at)
+	}
+	return at
 }

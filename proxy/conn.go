@@ -247,6 +247,9 @@ func (c *conn) route(now time.Time) (keep bool) {
 	x.Deadline = now.Add(t.settings.Budget)
 	*o = Outcome{Client: c.client, Op: x.Op, App: x.key.App, Start: now,
 		RequestBytes: int64(len(x.Request)) + x.RestLen}
+	if x.req.Timeout.N > c.p.longest.Load() {
+		c.p.longest.Store(x.req.Timeout.N)
+	}
 	c.p.counts.inFlight.Add(1)
 	var err error = errNoPool
 	if q := t.pool(x.key.App); q != nil {

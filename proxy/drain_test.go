@@ -109,7 +109,7 @@ func TestCloseCutsAtOnce(t *testing.T) {
 		{"backend has left the settings", func(t *testing.T, b *bubble) {
 			other := proxy.Backend{Name: "s2", Address: "s2:42424", Weight: 1}
 			b.reconfigure(proxy.Settings{Backends: []proxy.Backend{other}, HandoffWindow: time.Second, Budget: time.Hour})
-			<-time.After(time.Minute)
+			<-time.After(25 * time.Minute) // the sessions' time-out and a little
 			b.reconfigure(proxy.Settings{Backends: []proxy.Backend{other}, Budget: time.Hour})
 			if n := len(b.proxy.Status().Backends); n != 1 {
 				t.Errorf("%d backends are known; want the first one forgotten", n)

@@ -47,9 +47,16 @@ import (
 //
 // Of several former owners the latest is asked first. One that was ejected
 // after its ring was in force may hold old copies of sessions that went on
-// elsewhere: it is asked last, after o.
+// elsewhere: it is asked last, after o. Which sessions were written elsewhere
+// while a place was down is remembered (place.overtaken), and its copies of
+// those are removed and never served.
+//
+// While new routing is still to come (table.next), the session may have been
+// moved to its next owner by a proxy that is ahead: if o does not have it, the
+// next owner is asked, and the request is served there.
 type handoff struct {
 	plain
+	t *table
 }
 
 // moves is what a proxy knows of moves under way and broken off, whatever the
@@ -65,53 +72,93 @@ func (h *handoff) roundTrip(ctx context.Context, x *exchange) error {
 	if owner == nil {
 		return errNoOwner
 	}
-	id := keyHash(x.key.Full)
+	id := keyHash(h.p.salt, x.key.Full)
 	if h.q.settled.has(id) {
 		return h.send(ctx, owner, x)
 	}
-	early, late := h.formerOwners(routing, owner)
-	if len(early)+len(late) == 0 {
+	c := h.candidates(x, id, owner)
+	if c.none() {
 		return h.send(ctx, owner, x)
 	}
 	if x.Op == wire.OpResetTimeout {
-		return h.head(ctx, x, append(append(early, owner), late...))
+		return h.head(ctx, x, c)
 	}
 	unlock, err := h.lock(ctx, id, x.Deadline)
 	if err != nil {
 		return err
 	}
-	at, err := h.find(ctx, x, id, early, owner, late)
+	at, err := h.find(ctx, x, c)
 	unlock()
 	if err != nil {
 		return err
 	}
+	if x.Op == wire.OpSet || x.Op == wire.OpSetUninitialized || x.Op == wire.OpRemove {
+		for _, p := range c.gone { // before the request, so that none is missed
+			p.overtaken.add(id)
+		}
+	}
 	return h.send(ctx, at, x)
 }
 
-// formerOwners returns the places other than owner that may hold the session,
-// in the order in which they are to be asked: before owner, and after it.
-func (h *handoff) formerOwners(key []byte, owner *place) (early, late []*place) {
+// candidates are the places that may hold a session.
+type candidates struct {
+	id    uint64
+	early []*place // former owners to ask before owner
+	owner *place
+	late  []*place // former owners to ask if owner has nothing
+	next  *place   // owner to be, nil if it is owner or there is none
+	gone  []*place // former owners that can't be asked
+}
+
+// none reports whether the session can be nowhere but at its owner, and nothing
+// need be remembered.
+func (c *candidates) none() bool {
+	return len(c.early)+len(c.late)+len(c.gone) == 0 && c.next == nil && !c.ownerStale()
+}
+
+// ownerStale reports whether what owner has is from before it was down, and the
+// session went on elsewhere.
+func (c *candidates) ownerStale() bool {
+	return c.owner.lastDown.Load() != 0 && c.owner.overtaken.has(c.id)
+}
+
+func (h *handoff) candidates(x *exchange, id uint64, owner *place) *candidates {
+	c := &candidates{id: id, owner: owner}
+	key := x.key.RoutingKey()
+	seen := make([]*place, 0, 8)
 	for i := range h.q.formers {
 		f := &h.q.formers[i]
 		j := f.ring.Owner(key)
-		if j < 0 || f.gone[j] {
+		if j < 0 {
 			continue
 		}
-		p := f.owners[j]
-		if p == owner || slices.Contains(early, p) || slices.Contains(late, p) {
+		p, ended := f.owners[j], f.ended.UnixNano()
+		if slices.Contains(seen, p) || sameServer(p, owner) {
 			continue
 		}
-		if p.lastDown.Load() >= f.ended.UnixNano() {
-			late = append(late, p)
-		} else {
-			early = append(early, p)
+		seen = append(seen, p)
+		switch {
+		case f.gone[j]:
+			c.gone = append(c.gone, p)
+		case p.began.Load() >= ended: // restarted since: nothing is there any more
+		case p.lastDown.Load() >= ended:
+			c.late = append(c.late, p)
+		default:
+			c.early = append(c.early, p)
 		}
 	}
-	return early, late
+	if n := h.t.nextOwner(x.key.App, key); n != nil && !sameServer(n, owner) {
+		c.next = n
+	}
+	return c
 }
 
 // head asks one place after the other until one has the session.
-func (h *handoff) head(ctx context.Context, x *exchange, places []*place) error {
+func (h *handoff) head(ctx context.Context, x *exchange, c *candidates) error {
+	places := append(append(slices.Clone(c.early), c.owner), c.late...)
+	if c.next != nil {
+		places = append(places, c.next)
+	}
 	for i, p := range places {
 		err := h.send(ctx, p, x)
 		if err != nil || x.Response.Status != wire.StatusNotFound || i == len(places)-1 {
@@ -147,60 +194,93 @@ func (h *handoff) lock(ctx context.Context, id uint64, deadline time.Time) (unlo
 }
 
 // find returns the place that the request is for, after having brought the
-// session to owner if it can be brought.
-func (h *handoff) find(ctx context.Context, x *exchange, id uint64, early []*place, owner *place, late []*place) (*place, error) {
-	if h.q.settled.has(id) { // by the request that lock waited for
-		return owner, nil
+// session to its owner if it can be brought.
+func (h *handoff) find(ctx context.Context, x *exchange, c *candidates) (*place, error) {
+	if h.q.settled.has(c.id) { // by the request that lock waited for
+		return c.owner, nil
 	}
-	for _, f := range early {
-		found, err := h.bring(ctx, x, id, f, owner)
-		if err != nil {
-			return nil, err
-		}
-		if found != nil {
-			return found, nil
-		}
+	if at, err := h.bringFirst(ctx, x, c, c.early); at != nil || err != nil {
+		return at, err
 	}
-	if len(late) > 0 {
-		status, err := h.ask(ctx, x, owner, wire.Request{Verb: wire.HEAD})
+	if c.ownerStale() {
+		m := h.move(ctx, x, c, nil)
+		if err := m.clear(c.owner); err != nil {
+			return nil, &blockedError{err}
+		}
+		c.owner.overtaken.remove(c.id)
+	}
+	if len(c.late) > 0 || c.next != nil {
+		status, err := h.ask(ctx, x, c.owner, wire.Request{Verb: wire.HEAD})
 		if err != nil {
 			return nil, err
 		}
 		if status == wire.StatusOK {
-			late = nil
+			return c.owner, nil
 		}
 	}
-	for _, f := range late {
-		found, err := h.bring(ctx, x, id, f, owner)
+	if at, err := h.bringFirst(ctx, x, c, c.late); at != nil || err != nil {
+		return at, err
+	}
+	if c.next != nil {
+		status, err := h.ask(ctx, x, c.next, wire.Request{Verb: wire.HEAD})
 		if err != nil {
-			return nil, err
+			return nil, &blockedError{err}
 		}
-		if found != nil {
-			return found, nil
+		if status == wire.StatusOK {
+			return c.next, nil
 		}
 	}
-	// A request that was under way when the ring changed may still create the
-	// session at its former owner; after the budget none can.
-	if time.Since(h.q.since) > 2*h.settings().Budget {
-		h.q.settled.add(id)
+	// A request that was under way when the ring changed, or that came through a
+	// proxy which changes it a little later, may still create the session at its
+	// former owner. After a while none can.
+	s := h.t.settings
+	if c.next == nil && len(c.gone) == 0 && time.Since(h.q.since) > 2*s.Budget+max(s.HandoffDelay, 0) {
+		h.q.settled.add(c.id)
 	}
-	return owner, nil
+	return c.owner, nil
 }
 
-func (h *handoff) settings() *Settings { return h.p.table.Load().settings }
+// bringFirst brings the session over from the first of the places that has it.
+// It returns where the session is then, nil if none of them has it.
+func (h *handoff) bringFirst(ctx context.Context, x *exchange, c *candidates, from []*place) (*place, error) {
+	for _, f := range from {
+		if at, err := h.bring(ctx, x, c, f); at != nil || err != nil {
+			return at, err
+		}
+	}
+	return nil, nil
+}
 
-// bring moves the session from f to owner. It returns owner after a move, f if
-// the session is in use there, and nil if f does not have it.
-func (h *handoff) bring(ctx context.Context, x *exchange, id uint64, f, owner *place) (*place, error) {
-	m := move{handoff: h, ctx: ctx, x: x, id: id, f: f, owner: owner, deadline: x.Deadline.Add(-h.settings().Budget / 8)}
+func (h *handoff) move(ctx context.Context, x *exchange, c *candidates, f *place) *move {
+	return &move{
+		handoff: h, ctx: ctx, x: x, c: c, f: f, owner: c.owner,
+		deadline: x.Deadline.Add(-h.t.settings.Budget / 8),
+	}
+}
+
+// bring moves the session from f to its owner. It returns the owner after a
+// move, f if the session is in use there, and nil if f does not have it.
+func (h *handoff) bring(ctx context.Context, x *exchange, c *candidates, f *place) (*place, error) {
+	m := h.move(ctx, x, c, f)
+	if f.overtaken.has(c.id) {
+		if err := m.clear(f); err != nil {
+			x.place = f
+			return nil, &blockedError{err}
+		}
+		f.overtaken.remove(c.id)
+		return nil, nil
+	}
 	found, err := m.run()
 	if err != nil {
 		x.place = f
 		return nil, &blockedError{err}
 	}
-	if found == owner {
+	if found == c.owner {
 		x.moved = true
-		h.q.settled.add(id)
+		c.owner.overtaken.remove(c.id)
+		if len(c.gone) == 0 {
+			h.q.settled.add(c.id)
+		}
 	}
 	return found, nil
 }
@@ -227,7 +307,7 @@ type move struct {
 	*handoff
 	ctx      context.Context
 	x        *exchange
-	id       uint64
+	c        *candidates
 	f, owner *place
 	deadline time.Time // of the move; a little is left of the request's to let go of a lock
 }
@@ -263,7 +343,7 @@ func (m *move) run() (*place, error) {
 // locked deals with a session that is in use at f: by a client, whose requests
 // then go to f, or by a move of ours that broke off after the store.
 func (m *move) locked(cookie wire.Int) (*place, error) {
-	left, ok := m.p.moves.stuck.Load(m.id)
+	left, ok := m.p.moves.stuck.Load(m.c.id)
 	if !ok || left != cookie {
 		return m.f, nil
 	}
@@ -274,7 +354,7 @@ func (m *move) locked(cookie wire.Int) (*place, error) {
 func (m *move) store(got *backend.Exchange) error {
 	fresh := got.Response.ActionFlags.Or(0)&1 != 0
 	if fresh || m.mayHoldOld() {
-		if err := m.clear(); err != nil {
+		if err := m.clear(m.owner); err != nil {
 			return err
 		}
 	}
@@ -321,23 +401,22 @@ func (m *move) mayHoldOld() bool {
 	return false
 }
 
-// clear removes what owner has of the session, which f's copy is about to
-// replace.
-func (m *move) clear() error {
+// clear removes what a place has of the session, which is out of date.
+func (m *move) clear(at *place) error {
 	req := wire.Request{Verb: wire.DELETE}
 	for range 3 {
-		status, cookie, err := m.delete(m.owner, req)
+		status, cookie, err := m.delete(at, req)
 		switch {
 		case err != nil:
 			return err
 		case status == wire.StatusOK || status == wire.StatusNotFound:
 			return nil
 		case status != wire.StatusLocked:
-			return errors.New("the new owner did not give up its old copy")
+			return errors.New("refused to give up an old copy")
 		}
 		req.LockCookie = cookie
 	}
-	return errors.New("the new owner's old copy is in use")
+	return errors.New("an old copy is in use")
 }
 
 func (m *move) delete(at *place, req wire.Request) (status int, cookie wire.Int, err error) {
@@ -363,16 +442,16 @@ func (m *move) remove(cookie wire.Int) (*place, error) {
 		case err != nil:
 			continue
 		case status == wire.StatusOK || status == wire.StatusNotFound:
-			m.p.moves.stuck.Delete(m.id)
+			m.p.moves.stuck.Delete(m.c.id)
 			return m.owner, nil
 		case status == wire.StatusLocked: // taken over meanwhile: the client there goes on there
-			m.p.moves.stuck.Delete(m.id)
+			m.p.moves.stuck.Delete(m.c.id)
 			return m.f, nil
 		}
 		err = errors.New("refused to remove the moved session")
 		break
 	}
-	m.p.moves.stuck.Store(m.id, cookie)
+	m.p.moves.stuck.Store(m.c.id, cookie)
 	return nil, err
 }
 

@@ -349,3 +349,79 @@ func TestRequestsBesideAMoveNeedNotPoll(t *testing.T) {
 		t.Errorf("%d requests say that they moved the session; want 1", moved)
 	}
 }
+
+// f was cut off after it had ceased to be the owner: what it still has may be
+// older than what o got meanwhile, so o's copy counts, and f's where o has none.
+func TestFormerOwnerThatWasCutOff(t *testing.T) {
+	h := newHandoffRig(t, nil)
+	direct := dial(t, h.f.Addr())
+	for _, id := range []string{"a", "b", "c"} {
+		direct.put(id, oldBody, wire.Some(0))
+	}
+	direct.acquire("a") // by a client that is long gone
+	h.change()
+	h.proxy.SetUp("f", false)
+	c := dial(t, h.addr)
+	c.put("a", newBody, wire.Some(0))
+	h.proxy.SetUp("f", true)
+	if a := c.get("a"); a.Status != 200 || a.body != newBody {
+		t.Errorf("GET of the session that went on at o = %d, %q; want o's copy", a.Status, a.body)
+	}
+	if a := c.head("b"); a.Status != 200 || h.o.Len() != 1 {
+		t.Errorf("HEAD of the session that is only at f = %d, then %d at o; want 200 and no move", a.Status, h.o.Len())
+	}
+	if a := c.get("b"); a.Status != 200 || a.body != oldBody || h.o.Len() != 2 {
+		t.Errorf("GET of the session that is only at f = %d, %q, then %d at o; want f's copy, moved", a.Status, a.body, h.o.Len())
+	}
+	if a := c.put("c", newBody, wire.Some(0)); a.Status != 200 || h.f.Len() != 1 {
+		t.Errorf("PUT of the session that is only at f = %d, then %d at f; want 200, moved", a.Status, h.f.Len())
+	}
+	if a := c.get("d"); a.Status != 404 {
+		t.Errorf("GET of a session that is nowhere = %d; want 404", a.Status)
+	}
+}
+
+// An old copy at an owner that is back must give way, whatever its state.
+func TestOldCopyAtTheOwnerGivesWay(t *testing.T) {
+	states := []string{"old", "old locked", "old fresh"}
+	for _, state := range states {
+		t.Run(state, func(t *testing.T) {
+			h := newHandoffRig(t, nil)
+			h.prepare(state)
+			h.proxy.SetUp("f", false)
+			h.change()
+			c := dial(t, h.addr)
+			req := wire.Request{Verb: wire.PUT, Target: target("a"), Timeout: wire.Some(30), ExtraFlags: wire.Some(1)}
+			c.do(req, newBody)
+			h.proxy.SetUp("f", true)
+			h.reconfigure(proxy.Settings{Backends: []proxy.Backend{{Name: "f", Address: h.f.Addr(), Weight: 1}}})
+			a := c.get("a")
+			if a.Status != 200 || a.body != newBody || a.ActionFlags != wire.Some(1) || a.Timeout != wire.Some(30) {
+				t.Errorf("GET = %d, %q, flags %v, timeout %v; want the later copy, flags 1, timeout 30", a.Status, a.body, a.ActionFlags, a.Timeout)
+			}
+			if f, o := place(h.f), place(h.o); f != "new" || o != "-" {
+				t.Errorf("then at f: %s, at o: %s; want new, -", f, o)
+			}
+		})
+	}
+}
+
+func TestRemovedSessionDoesNotComeBack(t *testing.T) {
+	for _, state := range []string{"old", "old locked"} {
+		t.Run(state, func(t *testing.T) {
+			h := newHandoffRig(t, nil)
+			h.prepare(state)
+			h.change()
+			h.proxy.SetUp("f", false)
+			c := dial(t, h.addr)
+			c.put("a", newBody, wire.Some(0))
+			h.proxy.SetUp("f", true)
+			if a := c.delete("a", wire.Some(0)); a.Status != 200 {
+				t.Fatalf("DELETE = %d; want 200", a.Status)
+			}
+			if a := c.get("a"); a.Status != 404 || place(h.f) != "-" {
+				t.Errorf("GET after it = %d, at f: %s; want 404 and no copy", a.Status, place(h.f))
+			}
+		})
+	}
+}

@@ -45,16 +45,19 @@ type Proxy struct {
 	// after a good answer. It is called for every request and must be quick. nil
 	// is fine.
 	Evidence func(name string, err error)
-	// TargetsChanged is called when Targets has changed without a Reconfigure or
-	// SetUp, because a handoff window ended. It is called without any lock. nil is
-	// fine.
-	TargetsChanged func()
+	// Changed is called after the table has changed by the clock: a handoff window
+	// ended, or routing that was to come is in force. It is called without any
+	// lock. nil is fine.
+	Changed func(Change)
 	// Dial connects to backends; nil means a net.Dialer.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 
 	table  atomic.Pointer[table]
 	counts counters
 	moves  moves
+	salt   uint64 // of key hashes; set before the first table
+	// longest is the longest session time-out seen, in minutes.
+	longest atomic.Int64
 
 	mu        sync.Mutex // guards what follows, and the making of tables
 	down      map[string]bool
@@ -63,7 +66,7 @@ type Proxy struct {
 	conns     map[*conn]struct{}
 	perClient map[netip.Addr]int
 	closed    bool        // no new connections
-	forget    *time.Timer // ends the handoff window that is over next
+	clock     *time.Timer // makes the next table that only time asks for
 	running   sync.WaitGroup
 
 	stopped context.Context // ends what must not wait any longer
@@ -74,8 +77,9 @@ type counters struct {
 	accepted, refused, acceptErrors, requests, inFlight atomic.Int64
 }
 
-// Change is what a Reconfigure did to the routing.
+// Change is what is different in the routing of a new table.
 type Change struct {
+	At    time.Time // when it comes into force; zero if it is
 	Pools []PoolChange
 }
 
@@ -83,12 +87,13 @@ type Change struct {
 type PoolChange struct {
 	Name        string
 	Fingerprint uint64
-	Moved       float64 // share of the pool's sessions whose owner is another now, 0 to 1
+	Moved       float64 // share of the pool's sessions whose owner is another, 0 to 1
 }
 
 // Reconfigure makes s the settings in force, wholly or, with an error, not at
 // all. Requests under way end by the old ones. Connections to backends that
-// keep name and address are kept, and so is their health.
+// keep name and address are kept, and so is their health. If s routes sessions
+// elsewhere, that comes into force after HandoffDelay: Change.At.
 func (p *Proxy) Reconfigure(s Settings) (Change, error) {
 	if err := s.validate(); err != nil {
 		return Change{}, err
@@ -99,10 +104,23 @@ func (p *Proxy) Reconfigure(s Settings) (Change, error) {
 	if p.stopped == nil {
 		p.stopped, p.stop = context.WithCancel(context.Background())
 	}
+	if p.salt == 0 {
+		p.salt = newSalt()
+	}
 	old := p.table.Load()
-	t, err := p.build(&s, old, p.down, time.Now())
+	pl := plan{settings: &s, routing: s.routing(), old: old, down: p.down, now: time.Now()}
+	t, err := p.build(pl)
 	if err != nil {
 		return Change{}, err
+	}
+	if old != nil && s.HandoffDelay > 0 && !routesAlike(t.pools, old.pools) {
+		pl.routing, pl.next, pl.nextAt = old.routing, pl.routing, pl.now.Add(s.HandoffDelay)
+		if old.next != nil && routesAlike(t.pools, old.next.pools) {
+			pl.nextAt = old.next.at // the same change again does not begin anew
+		}
+		if t, err = p.build(pl); err != nil {
+			return Change{}, err
+		}
 	}
 	p.publish(t, old)
 	return t.changeFrom(old), nil
@@ -119,16 +137,8 @@ func (p *Proxy) SetUp(name string, up bool) (Change, bool) {
 		return Change{}, false
 	}
 	now := time.Now()
-	known := false
-	for _, place := range old.places() {
-		if old.targetName(place) == name {
-			known = true
-			if !up {
-				place.lastDown.Store(now.UnixNano())
-			}
-		}
-	}
-	if !known {
+	place := old.target(name)
+	if place == nil {
 		return Change{}, false
 	}
 	if p.down == nil {
@@ -137,14 +147,65 @@ func (p *Proxy) SetUp(name string, up bool) (Change, bool) {
 	if up {
 		delete(p.down, name)
 	} else {
+		place.lastDown.Store(now.UnixNano())
 		p.down[name] = true
 	}
-	t, err := p.build(old.settings, old, p.down, now)
+	t, err := p.build(old.again(p.down, now))
 	if err != nil { // the same members as before, fewer of them owners
 		return Change{}, false
 	}
 	p.publish(t, old)
 	return t.changeFrom(old), true
+}
+
+// SetInstance tells which run of its server answers at a backend, by the nonce
+// of its sentinel. restarted is true if that is another one than before: the
+// server has lost its sessions. twin is another backend that leads to the same
+// server, "" if there is none.
+func (p *Proxy) SetInstance(name, nonce string) (restarted bool, twin string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	t := p.table.Load()
+	place := t.target(name)
+	if place == nil {
+		return false, ""
+	}
+	before := place.instance.Swap(&nonce)
+	if before != nil && *before == nonce {
+		return false, ""
+	}
+	if before != nil {
+		place.began.Store(time.Now().UnixNano())
+		place.overtaken.clear()
+	}
+	for _, other := range t.places() {
+		if other != place && sameServer(other, place) {
+			twin = t.targetName(other)
+		}
+	}
+	return before != nil, twin
+}
+
+// target returns the place whose health goes by name, nil if there is none.
+func (t *table) target(name string) *place {
+	for _, place := range t.places() {
+		if t.targetName(place) == name {
+			return place
+		}
+	}
+	return nil
+}
+
+// again returns the plan for t as it would be built now.
+func (t *table) again(down map[string]bool, now time.Time) plan {
+	pl := plan{settings: t.settings, routing: t.routing, old: t, down: down, now: now}
+	if t.next != nil {
+		pl.next, pl.nextAt = t.settings.routing(), t.next.at
+		if !now.Before(t.next.at) {
+			pl.routing, pl.next = pl.next, nil
+		}
+	}
+	return pl
 }
 
 // publish makes t the table in force. p.mu is held.
@@ -161,7 +222,7 @@ func (p *Proxy) publish(t, old *table) {
 		})
 	}
 	p.table.Store(t)
-	p.forgetLater(t)
+	p.changeLater(t)
 	if old == nil {
 		return
 	}
@@ -183,27 +244,29 @@ func (p *Proxy) publish(t, old *table) {
 	}
 }
 
-// forgetLater arranges for the next handoff window to be closed when its time
-// is over. p.mu is held.
-func (p *Proxy) forgetLater(t *table) {
-	if p.forget != nil {
-		p.forget.Stop()
+// changeLater arranges for the next table that only time asks for. p.mu is
+// held.
+func (p *Proxy) changeLater(t *table) {
+	if p.clock != nil {
+		p.clock.Stop()
 	}
-	if next := t.nextEnd(); !next.IsZero() && !p.closed {
-		p.forget = time.AfterFunc(time.Until(next), p.forgetFormers)
+	if at := t.nextEvent(); !at.IsZero() && !p.closed {
+		p.clock = time.AfterFunc(time.Until(at), p.changeByClock)
 	}
 }
 
-func (p *Proxy) forgetFormers() {
+func (p *Proxy) changeByClock() {
 	p.mu.Lock()
 	old := p.table.Load()
-	t, err := p.build(old.settings, old, p.down, time.Now())
-	if err == nil { // it is the same members again, so there is none
-		p.publish(t, old)
+	t, err := p.build(old.again(p.down, time.Now()))
+	if err != nil { // the settings have made a table before, so there is none
+		p.mu.Unlock()
+		return
 	}
+	p.publish(t, old)
 	p.mu.Unlock()
-	if p.TargetsChanged != nil {
-		p.TargetsChanged()
+	if p.Changed != nil {
+		p.Changed(t.changeFrom(old))
 	}
 }
 
@@ -211,9 +274,15 @@ func (p *Proxy) newPlace(b Backend) *place {
 	return &place{name: b.Name, address: b.Address, conns: backend.Pool{Address: b.Address, Dial: p.Dial}}
 }
 
+// changeFrom tells what t changes against old, or will when its next routing is
+// in force.
 func (t *table) changeFrom(old *table) Change {
 	var c Change
-	for _, q := range t.pools {
+	pools := t.pools
+	if t.next != nil {
+		pools, c.At = t.next.pools, t.next.at
+	}
+	for _, q := range pools {
 		pc := PoolChange{Name: q.name, Fingerprint: q.ring.Fingerprint()}
 		if o := old.poolNamed(q.name); o != nil {
 			pc.Moved = ring.Moved(o.ring, q.ring)
@@ -357,8 +426,8 @@ func (p *Proxy) stopAccepting() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.closed = true
-	if p.forget != nil {
-		p.forget.Stop()
+	if p.clock != nil {
+		p.clock.Stop()
 	}
 	for ln := range p.listeners {
 		ln.Close()

@@ -55,6 +55,9 @@ func newRig(t *testing.T, s proxy.Settings) *rig {
 
 func (r *rig) reconfigure(s proxy.Settings) proxy.Change {
 	r.t.Helper()
+	if s.HandoffDelay == 0 {
+		s.HandoffDelay = -1 // tests of the delay set it
+	}
 	c, err := r.proxy.Reconfigure(s)
 	if err != nil {
 		r.t.Fatal(err)

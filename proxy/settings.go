@@ -32,6 +32,12 @@ type Pool struct {
 	Backends     []string // names
 }
 
+// Routing is the part of the settings that decides where sessions are.
+type Routing struct {
+	Backends []Backend
+	Pools    []Pool
+}
+
 // Settings is all that Reconfigure can change. In durations and limits zero
 // means the default; other values are taken as they are.
 type Settings struct {
@@ -61,7 +67,14 @@ type Settings struct {
 	BackendConns int           // per backend
 	BackendQueue int           // requests that may wait for one
 
-	HandoffWindow time.Duration // for how long former owners are asked after a change
+	// HandoffWindow is for how long former owners are asked after a change.
+	HandoffWindow time.Duration
+	// HandoffDelay is the time between a change of backends or pools in the
+	// settings and the change of routing. Until it is over the proxy knows both
+	// rings, so that proxies which take a new file one after the other find each
+	// other's sessions. Negative is none. It does not delay the first settings,
+	// nor ejections.
+	HandoffDelay time.Duration
 }
 
 // Defaults of Settings.
@@ -75,6 +88,7 @@ const (
 	DefaultMaxBody       = 128 << 20
 	DefaultMaxWhole      = 64 << 10
 	DefaultHandoffWindow = 20 * time.Minute
+	DefaultHandoffDelay  = 30 * time.Second
 	DefaultAspNetVersion = "4.0.30319"
 )
 
@@ -89,6 +103,7 @@ func (s *Settings) setDefaults() {
 	def(&s.MaxBody, DefaultMaxBody)
 	def(&s.MaxWhole, DefaultMaxWhole)
 	def(&s.HandoffWindow, DefaultHandoffWindow)
+	def(&s.HandoffDelay, DefaultHandoffDelay)
 }
 
 func def[T comparable](field *T, value T) {
@@ -97,6 +112,9 @@ func def[T comparable](field *T, value T) {
 		*field = value
 	}
 }
+
+// routing returns the part of s that decides where sessions are.
+func (s *Settings) routing() *Routing { return &Routing{s.Backends, s.Pools} }
 
 // validate returns all that would make a table impossible. Ranges are the
 // business of whoever reads the configuration.

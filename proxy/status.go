@@ -14,6 +14,7 @@ const (
 	Up       State = "up"       // owns sessions
 	Down     State = "down"     // ejected: owns none and is not asked
 	Draining State = "draining" // owns none any more; those it still holds are brought over when they are asked for
+	Coming   State = "coming"   // owns sessions as soon as the next routing is in force
 	Former   State = "former"   // not in the settings any more, but may still hold sessions
 )
 
@@ -33,6 +34,15 @@ type PoolStatus struct {
 	Since        time.Time
 	Owners       []OwnerStatus
 	Windows      []WindowStatus // handoffs under way, the latest first
+	Next         *NextStatus    // what comes next, nil if nothing does
+}
+
+// NextStatus is routing that the settings want and that is not in force yet.
+type NextStatus struct {
+	At          time.Time
+	Fingerprint uint64 // 0 if the pool will be gone
+	Moved       float64
+	Owners      []OwnerStatus
 }
 
 // OwnerStatus is a backend's part in a pool.
@@ -106,7 +116,9 @@ func (p *Proxy) Status() Status {
 	}
 	now := time.Now()
 	for _, q := range t.pools {
-		s.Pools = append(s.Pools, q.status(now))
+		ps := q.status(now)
+		ps.Next = t.nextStatus(q)
+		s.Pools = append(s.Pools, ps)
 	}
 	for _, place := range t.places() {
 		s.Backends = append(s.Backends, t.backendStatus(place, down))
@@ -116,10 +128,14 @@ func (p *Proxy) Status() Status {
 
 func (t *table) backendStatus(place *place, down map[string]bool) BackendStatus {
 	b := BackendStatus{Name: t.targetName(place), Address: place.address, State: Former, Conns: ConnStats(place.conns.Stats())}
-	if m := t.member(place.name); m != nil && m.place == place {
+	if m := memberAt(t.members, place); m != nil {
 		b.Weight, b.State = m.Weight, Up
 		if m.Drain {
 			b.State = Draining
+		}
+	} else if t.next != nil {
+		if m := memberAt(t.next.members, place); m != nil {
+			b.Weight, b.State = m.Weight, Coming
 		}
 	}
 	if down[b.Name] {
@@ -133,13 +149,39 @@ func (t *table) backendStatus(place *place, down map[string]bool) BackendStatus 
 
 func (q *pool) status(now time.Time) PoolStatus {
 	s := PoolStatus{Name: q.name, Applications: q.patterns, Fingerprint: q.ring.Fingerprint(), Since: q.since}
-	for i, m := range q.ring.Members() {
-		s.Owners = append(s.Owners, OwnerStatus{m.Name, m.Weight, q.ring.Share(i)})
-	}
+	s.Owners = ownersOf(q.ring)
 	for _, f := range q.formers {
 		if f.until.After(now) {
 			s.Windows = append(s.Windows, WindowStatus{f.ended, f.until, ring.Moved(f.ring, q.ring)})
 		}
 	}
 	return s
+}
+
+func ownersOf(r *ring.Ring) (list []OwnerStatus) {
+	for i, m := range r.Members() {
+		list = append(list, OwnerStatus{m.Name, m.Weight, r.Share(i)})
+	}
+	return list
+}
+
+func (t *table) nextStatus(q *pool) *NextStatus {
+	if t.next == nil {
+		return nil
+	}
+	s := &NextStatus{At: t.next.at}
+	for _, n := range t.next.pools {
+		if n.name == q.name {
+			s.Fingerprint, s.Moved, s.Owners = n.ring.Fingerprint(), ring.Moved(q.ring, n.ring), ownersOf(n.ring)
+		}
+	}
+	return s
+}
+
+// memberAt returns the member whose place it is, nil if it is nobody's.
+func memberAt(list []*member, p *place) *member {
+	if m := memberNamed(list, p.name); m != nil && m.place == p {
+		return m
+	}
+	return nil
 }

@@ -21,6 +21,26 @@ type place struct {
 	// lastDown is when the place was last ejected, in Unix nanoseconds. Copies
 	// older than that may have been overtaken elsewhere.
 	lastDown atomic.Int64
+	// overtaken holds the sessions that were written or removed elsewhere while
+	// the place was down: what it has of them is stale.
+	overtaken keySet
+
+	// instance names the run of the server behind the address, as its sentinel
+	// tells; nil while that is not known.
+	instance atomic.Pointer[string]
+	// began is when another instance was first seen than before, in Unix
+	// nanoseconds: nothing from before is there any more.
+	began atomic.Int64
+}
+
+// sameServer reports whether a and b are known to be one server under two
+// addresses or names.
+func sameServer(a, b *place) bool {
+	if a == b {
+		return true
+	}
+	x, y := a.instance.Load(), b.instance.Load()
+	return x != nil && y != nil && *x == *y
 }
 
 // failed notes that the backend did not answer and returns since when.
@@ -51,8 +71,17 @@ func (m *member) owns() bool { return m.up && !m.Drain }
 // it is published.
 type table struct {
 	settings *Settings
-	members  []*member // by name
-	pools    []*pool   // in order; the last one takes all applications
+	routing  *Routing  // in force; that of the settings, unless next is set
+	members  []*member // of routing, by name
+	pools    []*pool   // of routing, in order; the last one takes all applications
+	next     *next     // what takes its place, nil if nothing does
+}
+
+// next is routing that the settings want and that is not in force yet.
+type next struct {
+	members []*member
+	pools   []*pool
+	at      time.Time // when it comes into force
 }
 
 // pool is a group of backends with the ring over those that may own sessions,
@@ -84,13 +113,28 @@ type roundTripper interface {
 }
 
 // pool returns the pool that serves the application, nil if there is none.
-func (t *table) pool(app []byte) *pool {
-	for _, p := range t.pools {
+func (t *table) pool(app []byte) *pool { return poolFor(t.pools, app) }
+
+func poolFor(pools []*pool, app []byte) *pool {
+	for _, p := range pools {
 		if p.takes(app) {
 			return p
 		}
 	}
 	return nil
+}
+
+// nextOwner returns the place that owns the session when the next routing is in
+// force, nil if none is known to be coming.
+func (t *table) nextOwner(app, key []byte) *place {
+	if t.next == nil {
+		return nil
+	}
+	q := poolFor(t.next.pools, app)
+	if q == nil {
+		return nil
+	}
+	return q.owner(key)
 }
 
 func (p *pool) takes(app []byte) bool {

@@ -72,14 +72,12 @@ func newApp(c *config.Config, file string, raw []byte, log zerolog.Logger) *app 
 	}
 	a.log = log.Level(zerolog.TraceLevel).Hook(a.level)
 	failed := &failures{log: a.log}
-	a.checker = &health.Checker{
-		Probe: func(ctx context.Context, t health.Target) error { return backend.Probe(ctx, nil, t.Address) },
-	}
+	a.checker = &health.Checker{Probe: a.probe}
 	a.checker.OnEvent = a.healthChanged
 	a.admin = &admin.Admin{Version: version, Commit: buildCommit(), File: file, Health: a.checker.Status}
 	a.admin.ErrorLog = stdlog.New(a.log.Level(zerolog.DebugLevel), "admin: ", 0)
 	a.proxy = &proxy.Proxy{Evidence: a.checker.Report}
-	a.proxy.TargetsChanged = func() { a.checker.SetTargets(healthTargets(a.proxy.Targets())) }
+	a.proxy.Changed = a.routingChanged
 	a.proxy.Done = func(o *proxy.Outcome) {
 		a.admin.Observe(o)
 		failed.note(o)
@@ -305,13 +303,13 @@ func (a *app) reload(data []byte) {
 
 // logReload tells what a reload changed and what share of sessions it moves. It
 // returns the largest share of a pool.
-func (a *app) logReload(changes []string, c proxy.Change) (most float64) {
-	shares := zerolog.Dict()
-	for _, p := range c.Pools {
-		shares.Float64(p.Name, p.Moved)
-		most = max(most, p.Moved)
+func (a *app) logReload(changes []string, c proxy.Change) float64 {
+	shares, most := movedShares(c)
+	e := a.log.Info().Strs("changes", changes).Dict("moved_share", shares)
+	if !c.At.IsZero() {
+		e.Time("routing_changes_at", c.At)
 	}
-	a.log.Info().Strs("changes", changes).Dict("moved_share", shares).Msg("config reloaded")
+	e.Msg("config reloaded")
 	return most
 }
 
@@ -319,6 +317,46 @@ func (a *app) logReload(changes []string, c proxy.Change) (most float64) {
 func (a *app) refused(err error) {
 	a.log.Error().Err(err).Msg("config refused; the old one stays in force")
 	a.admin.Loaded(admin.Reload{At: time.Now(), Error: err.Error()})
+}
+
+// probe asks a backend whether it is well, and which run of its server it is.
+func (a *app) probe(ctx context.Context, t health.Target) error {
+	if err := backend.Probe(ctx, nil, t.Address); err != nil {
+		return err
+	}
+	nonce, err := backend.Instance(ctx, nil, t.Address)
+	if err != nil { // it answers, which is what counts here
+		a.log.Debug().Str("backend", t.Name).Err(err).Msg("no sentinel on the backend")
+		return nil
+	}
+	restarted, twin := a.proxy.SetInstance(t.Name, nonce)
+	if restarted {
+		a.log.Warn().Str("backend", t.Name).Str("address", t.Address).Msg("backend was restarted: the sessions it held are gone")
+	}
+	if twin != "" {
+		a.log.Error().Str("backend", t.Name).Str("twin", twin).Msg("two backends lead to one server: give it one name and address")
+	}
+	return nil
+}
+
+// routingChanged is called when time alone has changed the table.
+func (a *app) routingChanged(c proxy.Change) {
+	a.checker.SetTargets(healthTargets(a.proxy.Targets()))
+	shares, most := movedShares(c)
+	if most > 0 {
+		a.log.Info().Dict("moved_share", shares).Msg("routing changed")
+	}
+}
+
+// movedShares returns the share of sessions that change owner by pool, and the
+// largest.
+func movedShares(c proxy.Change) (shares *zerolog.Event, most float64) {
+	shares = zerolog.Dict()
+	for _, p := range c.Pools {
+		shares.Float64(p.Name, p.Moved)
+		most = max(most, p.Moved)
+	}
+	return shares, most
 }
 
 // healthChanged takes an event of the checker.

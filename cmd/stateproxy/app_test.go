@@ -150,7 +150,7 @@ const (
 
 func text(servers ...*stateserver.Server) string {
 	var b strings.Builder
-	b.WriteString("listen: 127.0.0.1:0\nadmin:\n  listen: 127.0.0.1:0\nhealth:\n  interval: 100ms\n  timeout: 100ms\n  hold_down: 0s\nbackends:\n")
+	b.WriteString("listen: 127.0.0.1:0\nadmin:\n  listen: 127.0.0.1:0\nhandoff:\n  delay: 0s\nhealth:\n  interval: 100ms\n  timeout: 100ms\n  hold_down: 0s\nbackends:\n")
 	for i, s := range servers {
 		fmt.Fprintf(&b, "  - name: s%d\n    address: %s\n", i+1, s.Addr())
 	}

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"time"
+
 	"stateproxy/health"
 	"stateproxy/internal/config"
 	"stateproxy/proxy"
@@ -18,12 +20,14 @@ func proxySettings(c *config.Config) proxy.Settings {
 		MaxConnsPerClient: c.Limits.ConnectionsPerClient,
 		MaxHead:           int(c.Limits.Head),
 		MaxBody:           int(c.Limits.Body),
-		MaxWhole:          int(c.Limits.Buffer),
+		MaxWhole:          orNone(int(c.Limits.Buffer)),
 		DialTimeout:       c.Timeouts.Dial,
 		BackendIdle:       c.Timeouts.BackendIdle,
-		BackendWait:       c.Limits.BackendWait,
+		BackendWait:       orNone(c.Limits.BackendWait),
 		BackendConns:      c.Limits.BackendConnections,
-		BackendQueue:      c.Limits.BackendQueue,
+		BackendQueue:      orNone(c.Limits.BackendQueue),
+		HandoffWindow:     c.Handoff.Window,
+		HandoffDelay:      orNone(c.Handoff.Delay),
 	}
 	switch c.OnUnavailable {
 	case config.Close:
@@ -40,23 +44,21 @@ func proxySettings(c *config.Config) proxy.Settings {
 	return s
 }
 
+// orNone maps 0, which means none in the config, to -1, which does elsewhere.
+func orNone[T int | time.Duration | float64](v T) T {
+	if v == 0 {
+		return -1
+	}
+	return v
+}
+
 // healthParams turns the config into what the checker takes, where zero stands
 // for a default and a negative number for none.
 func healthParams(c config.Health) health.Params {
-	p := health.Params{
-		Interval: c.Interval, Timeout: c.Timeout, Jitter: c.Jitter, Rise: c.Rise, Fall: c.Fall,
-		HoldDown: c.HoldDown, MaxHoldDown: c.MaxHoldDown, MaxEjected: c.MaxEjected,
+	return health.Params{
+		Interval: c.Interval, Timeout: c.Timeout, Jitter: orNone(c.Jitter), Rise: c.Rise, Fall: c.Fall,
+		HoldDown: orNone(c.HoldDown), MaxHoldDown: c.MaxHoldDown, MaxEjected: orNone(c.MaxEjected),
 	}
-	if c.Jitter == 0 {
-		p.Jitter = -1
-	}
-	if c.HoldDown == 0 {
-		p.HoldDown = -1
-	}
-	if c.MaxEjected == 0 {
-		p.MaxEjected = -1
-	}
-	return p
 }
 
 // healthTargets turns the proxy's places into what the checker takes.

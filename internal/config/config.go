@@ -46,6 +46,7 @@ type Config struct {
 	Health        Health
 	Timeouts      Timeouts
 	Limits        Limits
+	Handoff       Handoff
 	Log           Log
 	Admin         Admin
 }
@@ -100,6 +101,16 @@ type Limits struct {
 	BackendWait          time.Duration // how long they wait
 }
 
+// Handoff tells how sessions are brought over when their owner changes.
+type Handoff struct {
+	Delay     time.Duration // between a new file and the change of owners; 0: at once
+	Window    time.Duration // for how long former owners are asked, at least
+	StateFile string        // where the windows outlive a restart; empty: beside the config file; off: nowhere
+	MaxMove   float64       // share of a pool's sessions that one reload may move, 0..1
+	Remember  int           // sessions that the proxy remembers for evacuations; 0: none
+	Rate      int           // sessions that an evacuation moves in a second
+}
+
 // Log tells what is logged, and how.
 type Log struct {
 	Level  string // debug, info, warn or error
@@ -145,6 +156,13 @@ func Default() *Config {
 			BackendConnections: 256,
 			BackendQueue:       1000,
 			BackendWait:        time.Second,
+		},
+		Handoff: Handoff{
+			Delay:    30 * time.Second,
+			Window:   20 * time.Minute,
+			MaxMove:  1,
+			Remember: 200000,
+			Rate:     500,
 		},
 		Log:   Log{Level: "info", Format: "auto"},
 		Admin: Admin{Listen: "127.0.0.1:42480"},

@@ -137,6 +137,9 @@ func TestParseFull(t *testing.T) {
 			Connections: 1, ConnectionsPerClient: 2, Head: 2000, Body: 2*gib - 1, Buffer: 0,
 			BackendConnections: 3, BackendQueue: 0, BackendWait: 20 * time.Millisecond,
 		},
+		Handoff: Handoff{
+			Delay: 0, Window: time.Hour, StateFile: "/var/lib/proxy.state", MaxMove: 0.5, Remember: 0, Rate: 7,
+		},
 		Log:   Log{Level: "debug", Format: "json"},
 		Admin: Admin{Listen: ""},
 	}

@@ -20,6 +20,7 @@ func schema(c *Config) section {
 		{key: "health", setting: healthSchema(&c.Health)},
 		{key: "timeouts", setting: timeoutsSchema(&c.Timeouts)},
 		{key: "limits", setting: limitsSchema(&c.Limits)},
+		{key: "handoff", setting: handoffSchema(&c.Handoff)},
 		{key: "log", setting: section{
 			{key: "level", setting: oneOf(&c.Log.Level, "debug", "info", "warn", "error")},
 			{key: "format", setting: oneOf(&c.Log.Format, "auto", "json", "text")},
@@ -87,5 +88,16 @@ func limitsSchema(l *Limits) setting {
 		{key: "backend_connections", setting: integer(&l.BackendConnections, 1, 65535)},
 		{key: "backend_queue", setting: integer(&l.BackendQueue, 0, 1_000_000)},
 		{key: "backend_wait", setting: duration(&l.BackendWait, 0, time.Minute)},
+	}
+}
+
+func handoffSchema(h *Handoff) setting {
+	return section{
+		{key: "delay", setting: duration(&h.Delay, 0, 10*time.Minute)},
+		{key: "window", setting: duration(&h.Window, time.Second, 24*time.Hour)},
+		{key: "state_file", setting: path(&h.StateFile)},
+		{key: "max_move", setting: share(&h.MaxMove, 0, 1)},
+		{key: "remember", setting: integer(&h.Remember, 0, 10_000_000)},
+		{key: "rate", setting: integer(&h.Rate, 1, 100_000)},
 	}
 }

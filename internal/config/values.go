@@ -26,6 +26,7 @@ const (
 	wantDuration = "a duration with a unit such as 8s"
 	wantInteger  = "a whole number"
 	wantName     = "a name of 1..64 characters, each a letter, a digit, a dot, _ or -"
+	wantPath     = "a file name of at most 4096 printable characters"
 	wantPattern  = "a pattern of 1..256 printable characters such as /LM/W3SVC/2/*"
 	wantShare    = "a share such as 50% or 0.5"
 	wantSize     = "a size with a unit such as 64KiB"
@@ -68,6 +69,12 @@ func pattern(to *string) setting {
 		n := utf8.RuneCountInString(s)
 		unprintable := strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
 		return n >= 1 && n <= 256 && !unprintable
+	})
+}
+
+func path(to *string) setting {
+	return text(to, wantPath, func(s string) bool {
+		return len(s) <= 4096 && !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
 	})
 }
 

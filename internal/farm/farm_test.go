@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -207,9 +208,9 @@ func TestFaults(t *testing.T) {
 func TestNoFalseAlarm(t *testing.T) {
 	all := []wire.Op{wire.OpGet, wire.OpGetExclusive, wire.OpSet, wire.OpSetUninitialized, wire.OpRelease, wire.OpRemove, wire.OpResetTimeout}
 	breakOff := func(oneIn int) func(call *fakeCall, out []byte) []byte {
-		n := 0
+		var n atomic.Int64
 		return func(call *fakeCall, out []byte) []byte {
-			if n++; n%oneIn == 0 {
+			if n.Add(1)%int64(oneIn) == 0 {
 				return nil
 			}
 			return out

@@ -133,6 +133,9 @@ func (j *judge) body(h *hold) {
 		seen.end = min(seen.end, j.now)
 	}
 	seen.seenStart, seen.seenEnd = j.exchange.start, j.now
+	if seen.firstSeen == 0 {
+		seen.firstSeen = j.now
+	}
 	if a.flags {
 		if seen.flagged {
 			j.found(AlarmFlags, true, "ActionFlags: 1 a second time for the session created by save %d", seen.id)
@@ -148,7 +151,6 @@ func (j *judge) outdated(st *stamp) {
 	case st.generation <= j.abandoned:
 		j.found(AlarmPhantom, false, "%v got save %d of incarnation %d, which was abandoned", op, st.save, st.generation)
 	case op == wire.OpGetExclusive || j.exchange.final:
-		fmt.Println("DUMP", j.exchange.start, j.now, fmt.Sprintf("%+v", j.saves)); for _, l := range j.log[max(0,len(j.log)-12):] { fmt.Println("  ", l) }
 		j.found(AlarmLostUpdate, false, "%v got save %d, older than %s, which was acknowledged before", op, st.save, j.newest())
 	default:
 		j.found(AlarmStale, false, "%v got save %d, older than %s, which was acknowledged before", op, st.save, j.newest())
@@ -207,8 +209,7 @@ func (j *judge) saved() {
 	case a.status == wire.StatusOK:
 		j.alive()
 		if b != nil {
-			b.acked = true
-			b.end = min(b.end, j.now)
+			j.ack(b, j.now)
 		}
 	case a.status == wire.StatusLocked:
 		j.refused(AlarmLostUpdate)
@@ -257,9 +258,9 @@ func (j *judge) removed() {
 	x, a := j.exchange, j.answer
 	switch a.status {
 	case wire.StatusOK:
-		b := j.find(x.save)
-		b.acked = true
-		b.end = min(b.end, j.now)
+		if b := j.find(x.save); b != nil {
+			j.ack(b, j.now)
+		}
 		j.abandoned = max(j.abandoned, x.hold.generation)
 	case wire.StatusNotFound:
 		j.forget(x.save)

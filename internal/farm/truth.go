@@ -35,7 +35,6 @@ type session struct {
 	mu         sync.Mutex
 	tick       uint64
 	saves      []save              // what a read may have to be judged by
-	log []string
 	lastSave   uint64              // number of the latest one
 	generation uint32              // number of the latest incarnation
 	abandoned  uint32              // incarnations up to this one were abandoned
@@ -61,6 +60,7 @@ type save struct {
 	dead       bool   // prune is about to drop it
 
 	seenStart, seenEnd uint64 // ticks of the latest exchange that saw it; 0 if none did
+	firstSeen          uint64 // end tick of the first one
 	generation         uint32
 }
 
@@ -179,7 +179,6 @@ func (s *session) end(x *exchange, a *answer) (*hold, []finding) {
 		b.pending = false
 	}
 	s.exchanges = slices.DeleteFunc(s.exchanges, func(start uint64) bool { return start == x.start })
-	s.log = append(s.log, fmt.Sprintf("%v [%d %d] save %d status %d body %d -> %+v", x.op, x.start, s.tick, x.save, a.status, a.stamp.save, s.saves))
 	s.prune()
 	return h, j.findings
 }
@@ -201,6 +200,23 @@ func (s *session) possible(b *save, at uint64) bool {
 		}
 	}
 	return true
+}
+
+// ack takes in, at the tick now, that the server has done b.
+func (s *session) ack(b *save, now uint64) {
+	b.acked = true
+	b.end = min(b.end, now)
+	if b.firstSeen == 0 {
+		return
+	}
+	// It was seen before, so it took effect before. Not if another was seen
+	// since: then a server died with b, and a proxy wrote it to a second one.
+	for i := range s.saves {
+		if s.saves[i].seenStart > b.firstSeen && s.saves[i].id != b.id {
+			return
+		}
+	}
+	b.end = min(b.end, b.firstSeen)
 }
 
 // find returns the record of a save. The pointer is valid until saves changes.

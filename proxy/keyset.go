@@ -1,0 +1,128 @@
+package proxy
+
+import (
+	"math/bits"
+	"math/rand/v2"
+	"sync"
+
+	"github.com/cespare/xxhash/v2"
+)
+
+// keyHash is the number by which a proxy remembers a key. The salt is the
+// proxy's own, so that the number tells nobody else which session it is.
+func keyHash(salt uint64, key []byte) uint64 {
+	hi, lo := bits.Mul64(xxhash.Sum64(key)^salt, 0x9e3779b97f4a7c15)
+	return hi ^ lo
+}
+
+func newSalt() uint64 { return rand.Uint64() }
+
+const (
+	keyShards = 16
+	shardMax  = 1 << 20 / keyShards // entries
+)
+
+// settled is a bounded memory of sessions that need not be looked for at former
+// owners any more. Forgetting one costs its next request the look-up again.
+// The zero value is empty; it is safe for concurrent use.
+type settled struct {
+	shards [keyShards]struct {
+		mu         sync.Mutex
+		young, old map[uint64]struct{} // old goes when young is full
+	}
+}
+
+func (s *settled) has(h uint64) bool {
+	sh := &s.shards[h%keyShards]
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if _, ok := sh.young[h]; ok {
+		return true
+	}
+	_, ok := sh.old[h]
+	return ok
+}
+
+func (s *settled) add(h uint64) {
+	sh := &s.shards[h%keyShards]
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if sh.young == nil || len(sh.young) >= shardMax/2 {
+		sh.old, sh.young = sh.young, map[uint64]struct{}{}
+	}
+	sh.young[h] = struct{}{}
+}
+
+// keySet is a bounded set of sessions. The zero value is empty; it is safe for
+// concurrent use.
+type keySet struct {
+	shards [keyShards]struct {
+		mu   sync.Mutex
+		keys map[uint64]struct{}
+	}
+}
+
+func (s *keySet) has(h uint64) bool {
+	sh := &s.shards[h%keyShards]
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	_, ok := sh.keys[h]
+	return ok
+}
+
+// add returns false if there is no room.
+func (s *keySet) add(h uint64) bool {
+	sh := &s.shards[h%keyShards]
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if _, ok := sh.keys[h]; !ok && len(sh.keys) >= shardMax {
+		return false
+	}
+	if sh.keys == nil {
+		sh.keys = map[uint64]struct{}{}
+	}
+	sh.keys[h] = struct{}{}
+	return true
+}
+
+func (s *keySet) remove(h uint64) {
+	sh := &s.shards[h%keyShards]
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	delete(sh.keys, h)
+}
+
+func (s *keySet) empty() bool {
+	for i := range s.shards {
+		sh := &s.shards[i]
+		sh.mu.Lock()
+		n := len(sh.keys)
+		sh.mu.Unlock()
+		if n > 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// all returns the members in no order.
+func (s *keySet) all() (list []uint64) {
+	for i := range s.shards {
+		sh := &s.shards[i]
+		sh.mu.Lock()
+		for h := range sh.keys {
+			list = append(list, h)
+		}
+		sh.mu.Unlock()
+	}
+	return list
+}
+
+func (s *keySet) clear() {
+	for i := range s.shards {
+		sh := &s.shards[i]
+		sh.mu.Lock()
+		sh.keys = nil
+		sh.mu.Unlock()
+	}
+}
