@@ -260,7 +260,7 @@ func TestNoFalseAlarm(t *testing.T) {
 			s := newFakeServer(20 * time.Millisecond)
 			s.fault, s.change = tt.fault, tt.change
 			c := small(s)
-			c.Duration = 2 * time.Minute
+			c.Duration = time.Minute
 			if tt.config != nil {
 				tt.config(&c)
 			}
