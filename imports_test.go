@@ -20,17 +20,18 @@ var allowed = map[string]struct {
 	imports []string
 	why     string
 }{
-	"wire":             {nil, "the codec serves client, proxy and server and knows none of them"},
-	"ring":             {[]string{"github.com/cespare/xxhash/v2"}, "routing is a pure function; it knows no health, network or time"},
-	"health":           {nil, "it turns probes into transitions and knows no protocol, ring or proxy"},
-	"internal/sock":    {[]string{"golang.org/x/sys/"}, "it moves bytes and knows no protocol"},
-	"internal/backend": {[]string{"stateproxy/wire", "stateproxy/internal/sock", "golang.org/x/sys/"}, "it talks to one backend and does not know which session goes where"},
-	"proxy":            {[]string{"stateproxy/wire", "stateproxy/ring", "stateproxy/internal/backend", "stateproxy/internal/sock", "github.com/cespare/xxhash/v2"}, "it knows no YAML, flags, HTTP, metrics or log, nor how health is found"},
-	"stateserver":      {[]string{"stateproxy/wire"}, "it must not know that a proxy exists"},
-	"internal/farm":    {[]string{"stateproxy/wire"}, "it knows what a client knows"},
-	"internal/config":  {[]string{"gopkg.in/yaml.v3", "github.com/fsnotify/fsnotify"}, "it does not know what the values are used for"},
-	"internal/admin":   {[]string{"stateproxy/wire", "stateproxy/proxy", "stateproxy/health", "github.com/prometheus/"}, "it shows things and changes none"},
-	"cmd/stateproxy":   {[]string{"stateproxy/", "github.com/rs/zerolog", "golang.org/x/"}, "only here all comes together"},
+	"wire":               {nil, "the codec serves client, proxy and server and knows none of them"},
+	"ring":               {[]string{"github.com/cespare/xxhash/v2"}, "routing is a pure function; it knows no health, network or time"},
+	"health":             {nil, "it turns probes into transitions and knows no protocol, ring or proxy"},
+	"internal/sock":      {[]string{"golang.org/x/sys/"}, "it moves bytes and knows no protocol"},
+	"internal/backend":   {[]string{"stateproxy/wire", "stateproxy/internal/sock", "golang.org/x/sys/"}, "it talks to one backend and does not know which session goes where"},
+	"proxy":              {[]string{"stateproxy/wire", "stateproxy/ring", "stateproxy/internal/backend", "stateproxy/internal/sock", "github.com/cespare/xxhash/v2"}, "it knows no YAML, flags, HTTP, metrics or log, nor how health is found"},
+	"stateserver":        {[]string{"stateproxy/wire"}, "it must not know that a proxy exists"},
+	"internal/farm":      {[]string{"stateproxy/wire"}, "it knows what a client knows"},
+	"internal/config":    {[]string{"gopkg.in/yaml.v3", "github.com/fsnotify/fsnotify"}, "it does not know what the values are used for"},
+	"internal/statefile": {nil, "it keeps bytes and does not know what they mean"},
+	"internal/admin":     {[]string{"stateproxy/wire", "stateproxy/proxy", "stateproxy/health", "github.com/prometheus/"}, "it shows things and changes none"},
+	"cmd/stateproxy":     {[]string{"stateproxy/", "github.com/rs/zerolog", "golang.org/x/"}, "only here all comes together"},
 }
 
 func TestImports(t *testing.T) {

@@ -124,14 +124,7 @@ func samePools(a, b []*pool) bool {
 	})
 }
 
-// routesAlike reports whether two lists of pools send every session to the same
-// place.
-func routesAlike(a, b []*pool) bool {
-	return samePools(a, b) && slices.EqualFunc(a, b, func(p, q *pool) bool {
-		return sameOwners(p.ring, p.owners, q.ring, q.owners)
-	})
-}
-
+// sameOwners reports whether two rings send every session to the same place.
 func sameOwners(a *ring.Ring, aOwners []*place, b *ring.Ring, bOwners []*place) bool {
 	return a.Fingerprint() == b.Fingerprint() && slices.Equal(aOwners, bOwners)
 }

@@ -49,6 +49,9 @@ func TestMaxConnsPerClient(t *testing.T) {
 		}
 		first := from("10.0.0.1")
 		first.wantGood(wire.OpGet, "a")
+		if o := b.lastOutcome(1); o.Client.Addr().String() != "10.0.0.1" {
+			t.Errorf("outcome's client = %v; want 10.0.0.1", o.Client)
+		}
 		wantRefused(t, from("10.0.0.1"))
 		wantRefused(t, from("::ffff:10.0.0.1"))
 		from("10.0.0.2").wantGood(wire.OpGet, "b")
@@ -56,9 +59,6 @@ func TestMaxConnsPerClient(t *testing.T) {
 		first.c.Close()
 		synctest.Wait()
 		from("10.0.0.1").wantGood(wire.OpGet, "d")
-		if o := b.lastOutcome(1); o.Client.Addr().String() != "10.0.0.1" {
-			t.Errorf("outcome's client = %v; want 10.0.0.1", o.Client)
-		}
 	})
 }
 

@@ -61,6 +61,7 @@ type Proxy struct {
 
 	mu        sync.Mutex // guards what follows, and the making of tables
 	down      map[string]bool
+	restored  *table   // what Restore made, until the first Reconfigure
 	retired   []*place // in no table any more, but perhaps with a request under way
 	listeners map[net.Listener]struct{}
 	conns     map[*conn]struct{}
@@ -107,15 +108,15 @@ func (p *Proxy) Reconfigure(s Settings) (Change, error) {
 	if p.salt == 0 {
 		p.salt = newSalt()
 	}
-	old := p.table.Load()
+	old := p.before()
 	pl := plan{settings: &s, routing: s.routing(), old: old, down: p.down, now: time.Now()}
 	t, err := p.build(pl)
 	if err != nil {
 		return Change{}, err
 	}
-	if old != nil && s.HandoffDelay > 0 && !routesAlike(t.pools, old.pools) {
+	if old != nil && s.HandoffDelay > 0 && !s.routing().equal(old.routing) {
 		pl.routing, pl.next, pl.nextAt = old.routing, pl.routing, pl.now.Add(s.HandoffDelay)
-		if old.next != nil && routesAlike(t.pools, old.next.pools) {
+		if old.next != nil && s.routing().equal(old.settings.routing()) {
 			pl.nextAt = old.next.at // the same change again does not begin anew
 		}
 		if t, err = p.build(pl); err != nil {
@@ -123,7 +124,17 @@ func (p *Proxy) Reconfigure(s Settings) (Change, error) {
 		}
 	}
 	p.publish(t, old)
+	p.restored = nil
 	return t.changeFrom(old), nil
+}
+
+// before returns the table that the next one follows: the one in force, or what
+// is remembered of a former process. p.mu is held.
+func (p *Proxy) before() *table {
+	if t := p.table.Load(); t != nil {
+		return t
+	}
+	return p.restored
 }
 
 // SetUp tells whether a backend is up. One that is not owns no sessions. It

@@ -3,6 +3,7 @@ package proxy_test
 import (
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"sync"
 	"testing"
@@ -26,7 +27,14 @@ type rig struct {
 // newRig starts a proxy with the settings.
 func newRig(t *testing.T, s proxy.Settings) *rig {
 	t.Helper()
+	return startRig(t, s, func(*proxy.Proxy) {})
+}
+
+// startRig is newRig with something to be done before the first settings.
+func startRig(t *testing.T, s proxy.Settings, prepare func(*proxy.Proxy)) *rig {
+	t.Helper()
 	r := &rig{t: t, proxy: &proxy.Proxy{}}
+	prepare(r.proxy)
 	r.proxy.Done = func(o *proxy.Outcome) {
 		r.mu.Lock()
 		defer r.mu.Unlock()
@@ -198,4 +206,37 @@ func shutdown(t *testing.T, p *proxy.Proxy) {
 	if err := p.Shutdown(ctx); err != nil {
 		t.Errorf("Shutdown() = %v", err)
 	}
+}
+
+// startFront starts a plain forwarder to address and returns its own address.
+func startFront(t *testing.T, address string) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	t.Cleanup(wg.Wait)
+	t.Cleanup(func() { ln.Close() })
+	wg.Go(func() {
+		for {
+			in, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			out, err := net.Dial("tcp", address)
+			if err != nil {
+				in.Close()
+				continue
+			}
+			pipe := func(to, from net.Conn) {
+				io.Copy(to, from)
+				to.Close()
+				from.Close()
+			}
+			wg.Go(func() { pipe(in, out) })
+			wg.Go(func() { pipe(out, in) })
+		}
+	})
+	return ln.Addr().String()
 }

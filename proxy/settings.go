@@ -3,6 +3,8 @@ package proxy
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -36,6 +38,18 @@ type Pool struct {
 type Routing struct {
 	Backends []Backend
 	Pools    []Pool
+}
+
+// equal reports whether r and o mean the same. The order of backends, in the
+// list and in pools, means nothing.
+func (r *Routing) equal(o *Routing) bool {
+	byName := func(a, b Backend) int { return strings.Compare(a.Name, b.Name) }
+	same := func(a, b Pool) bool {
+		return a.Name == b.Name && slices.Equal(a.Applications, b.Applications) &&
+			slices.Equal(slices.Sorted(slices.Values(a.Backends)), slices.Sorted(slices.Values(b.Backends)))
+	}
+	return slices.Equal(slices.SortedFunc(slices.Values(r.Backends), byName), slices.SortedFunc(slices.Values(o.Backends), byName)) &&
+		slices.EqualFunc(r.Pools, o.Pools, same)
 }
 
 // Settings is all that Reconfigure can change. In durations and limits zero

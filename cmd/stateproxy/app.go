@@ -38,6 +38,11 @@ type app struct {
 	adminLn   net.Listener
 	draining  bool
 
+	stateMu    sync.Mutex // guards what follows; held during a write
+	stateFile  string
+	saved      []byte // what the state file holds
+	saveFailed error
+
 	serving sync.WaitGroup
 	started chan struct{} // closed when all listeners are open
 	fatal   chan error    // holds the first error that ends the program
@@ -102,6 +107,7 @@ func (a *app) run(ctx context.Context) error {
 			a.die(err)
 		}
 	})
+	background.Go(func() { a.keepState(bg) })
 	if a.file != "" {
 		w := &config.Watcher{File: a.file, Loaded: a.raw, OnChange: a.reload, OnError: func(err error) {
 			a.log.Warn().Err(err).Msg("watching the config file")
@@ -121,6 +127,7 @@ func (a *app) run(ctx context.Context) error {
 	a.drain()
 	stop()
 	background.Wait()
+	a.saveState()
 	a.closeAll()
 	a.serving.Wait()
 	a.log.Info().Msg("stopped")
@@ -152,6 +159,7 @@ func (a *app) die(err error) {
 func (a *app) start() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.restore()
 	if _, err := a.apply(a.config); err != nil {
 		return err
 	}
@@ -206,6 +214,10 @@ func (a *app) apply(c *config.Config) (proxy.Change, error) {
 	a.swapListeners(c, opened)
 	a.swapAdmin(c, adminLn)
 	a.config = c
+	a.stateMu.Lock()
+	a.stateFile = stateFile(c, a.file)
+	a.stateMu.Unlock()
+	a.saveState()
 	return change, nil
 }
 
@@ -384,6 +396,7 @@ func (a *app) healthChanged(e health.Event) {
 	l.Msg(msg)
 	if changed {
 		a.checker.SetTargets(healthTargets(a.proxy.Targets()))
+		a.saveState()
 	}
 }
 

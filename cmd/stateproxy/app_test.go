@@ -53,8 +53,15 @@ type running struct {
 // runApp runs an app with the config text in a file of its own.
 func runApp(t *testing.T, text string) *running {
 	t.Helper()
-	r := &running{t: t, file: filepath.Join(t.TempDir(), "config.yaml"), log: &logText{}}
-	replaceFile(t, r.file, text)
+	file := filepath.Join(t.TempDir(), "config.yaml")
+	replaceFile(t, file, text)
+	return runAppFile(t, file)
+}
+
+// runAppFile runs an app with the config file.
+func runAppFile(t *testing.T, file string) *running {
+	t.Helper()
+	r := &running{t: t, file: file, log: &logText{}}
 	c, raw, err := config.Load(r.file)
 	if err != nil {
 		t.Fatal(err)
@@ -249,6 +256,31 @@ func TestAppMovesItsListener(t *testing.T) {
 	if c, err := net.Dial("tcp", old); err == nil {
 		c.Close()
 		t.Errorf("still listens on the old address")
+	}
+}
+
+func TestAppRemembersHandoffsOverARestart(t *testing.T) {
+	s1, s2 := stateserver.RunT(t), stateserver.RunT(t)
+	r := runApp(t, text(s1))
+	if got := r.ask(putOne); got != "200 OK" {
+		t.Fatalf("PUT = %q; want 200 OK", got)
+	}
+	replaceFile(t, r.file, text(s1, s2))
+	r.logged("config reloaded")
+	r.stop()
+	again := runAppFile(t, r.file)
+	again.logged("handoffs under way restored")
+	if got := again.ask(getOne); got != "200 OK" {
+		t.Errorf("GET after the restart = %q; want 200 OK", got)
+	}
+	again.stop()
+	if err := os.WriteFile(r.file+".state", []byte("garbage"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	third := runAppFile(t, r.file)
+	third.logged("state file not used", "set aside")
+	if got := third.ask(putOne); got != "200 OK" {
+		t.Errorf("PUT after a damaged state file = %q; want 200 OK", got)
 	}
 }
 

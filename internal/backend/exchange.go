@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"errors"
 	"io"
 	"net"
 	"time"
@@ -47,7 +48,8 @@ func (x *Exchange) CopyTail(dst io.Writer) error {
 	return err
 }
 
-// TailReader returns a reader of the rest of a long answer.
+// TailReader returns a reader of the rest of a long answer. An answer that ends
+// early gives io.ErrUnexpectedEOF.
 func (x *Exchange) TailReader() io.Reader { return tailReader{x} }
 
 type tailReader struct{ x *Exchange }
@@ -58,6 +60,9 @@ func (r tailReader) Read(p []byte) (int, error) {
 	}
 	n, err := r.x.conn.Conn.Conn.Read(p[:min(int64(len(p)), r.x.Tail)])
 	r.x.Tail -= int64(n)
+	if err == io.EOF && r.x.Tail > 0 {
+		err = io.ErrUnexpectedEOF
+	}
 	return n, err
 }
 
@@ -65,7 +70,7 @@ func (r tailReader) Read(p []byte) (int, error) {
 // fetched, the connection, which is then closed. More than once is fine.
 func (x *Exchange) Release() {
 	if x.conn != nil {
-		x.pool.done(x.conn, x.Tail == 0)
+		x.pool.done(x.conn, x.Tail == 0 && x.conn.Idle())
 		x.conn = nil
 	}
 	sock.Recycle(x.in.buf)
@@ -136,7 +141,7 @@ func (a *answer) head() bool {
 	switch {
 	case err == wire.ErrIncomplete && a.n < wire.DefaultMaxHead:
 		return false
-	case err == wire.ErrIncomplete:
+	case err == wire.ErrIncomplete || n > wire.DefaultMaxHead:
 		err = &wire.SyntaxError{Reason: wire.HeadTooLong, Offset: wire.DefaultMaxHead}
 		fallthrough
 	case err != nil:
@@ -189,10 +194,11 @@ type conn struct {
 
 // deadlineSlack is how much earlier than asked for a deadline may be left, so
 // that a busy connection's timer is set a few times a second, not each request.
+// One that is near is set as it is.
 const deadlineSlack = 250 * time.Millisecond
 
 func (c *conn) setDeadline(t time.Time) error {
-	if d := t.Sub(c.deadline); d >= 0 && d < deadlineSlack {
+	if d := t.Sub(c.deadline); d >= 0 && d < deadlineSlack && time.Until(c.deadline) > 4*deadlineSlack {
 		return nil
 	}
 	c.deadline = t
@@ -200,6 +206,6 @@ func (c *conn) setDeadline(t time.Time) error {
 }
 
 func isTimeout(err error) bool {
-	ne, ok := err.(net.Error)
-	return ok && ne.Timeout()
+	var ne net.Error
+	return errors.As(err, &ne) && ne.Timeout()
 }

@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"io"
 	"time"
 
 	"stateproxy/wire"
@@ -8,7 +9,7 @@ import (
 
 const (
 	lateWait  = 30 * time.Second // how long an answer that missed its deadline is still waited for
-	lateLimit = 32               // such waits at once, for each backend
+	lateLimit = 32               // such waits at once, for each backend, beside MaxConns
 )
 
 // awaitLate takes over the connection of an exclusive GET that missed its
@@ -20,8 +21,8 @@ func (p *Pool) awaitLate(c *conn, x *Exchange) bool {
 		return false
 	}
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	if p.aborted || p.counts.late.Load() == lateLimit {
+		p.mu.Unlock()
 		return false
 	}
 	p.counts.late.Add(1)
@@ -31,28 +32,34 @@ func (p *Pool) awaitLate(c *conn, x *Exchange) bool {
 	x.in, x.Response = answer{size: x.in.size}, wire.Response{}
 	request := append([]byte(nil), x.Request...)
 	p.lates.Go(func() { p.releaseLate(c, late, request) })
+	p.mu.Unlock()
+	p.give() // a backend that is silent for long must not use up MaxConns
 	return true
 }
 
 func (p *Pool) releaseLate(c *conn, x *Exchange, request []byte) {
 	defer p.counts.late.Add(-1)
-	defer p.done(c, false)
+	defer p.forget(c)
+	defer c.Close()
 	defer x.Release()
 	if c.setDeadline(x.Deadline) != nil || c.ReadLoop(&x.in) != nil || x.in.reason != "" {
 		return
 	}
-	if x.Response.Status != wire.StatusOK || !x.Response.LockCookie.Set || x.Tail > 0 {
+	cookie := x.Response.LockCookie
+	if x.Response.Status != wire.StatusOK || !cookie.Set {
+		return
+	}
+	if _, err := io.CopyN(io.Discard, c.Conn.Conn, x.Tail); err != nil {
 		return
 	}
 	var req wire.Request
 	if _, err := wire.ParseRequest(request, &req); err != nil {
 		return
 	}
-	out := ReleaseRequest(nil, &req, x.Response.LockCookie)
 	x.Release()
 	x.Op = wire.OpRelease
 	x.in.x = x
-	if _, err := c.Exchange(out, &x.in); err == nil && x.in.reason == "" {
+	if _, err := c.Exchange(ReleaseRequest(nil, &req, cookie), &x.in); err == nil && x.in.reason == "" {
 		p.counts.lateReleased.Add(1)
 	}
 }

@@ -202,14 +202,14 @@ func (p *Pool) try(s *Settings, c *conn, x *Exchange) *Error {
 	case err != nil:
 		e := &Error{Address: p.Address, Sent: written > 0, Err: err}
 		e.Reason = failure(err, written < len(x.Request), x.in.n > 0)
-		if e.Reason == Timeout && p.awaitLate(c, x) {
+		if e.Reason == Timeout && written == len(x.Request) && p.awaitLate(c, x) {
 			return e
 		}
 		return p.fail(c, x, e)
 	case x.Tail > 0:
 		x.conn, x.pool = c, p
-	default:
-		p.done(c, true)
+	default: // bytes behind the answer would show, unless the buffer has no room for them
+		p.done(c, x.in.n < len(x.in.buf) || c.Idle())
 	}
 	return nil
 }

@@ -61,7 +61,8 @@ func (c *Conn) ReadLoop(h Handler) error {
 }
 
 // Exchange writes out, which must not be empty, then reads like ReadLoop. If
-// the error is one of writing, written is less than len(out).
+// the error is one of writing, written is less than len(out). The connection
+// should be Idle before: what came earlier may show only with what comes next.
 func (c *Conn) Exchange(out []byte, h Handler) (written int, err error) {
 	if c.raw != nil {
 		err = c.rawLoop(out, h)

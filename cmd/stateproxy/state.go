@@ -1,0 +1,107 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"stateproxy/internal/config"
+	"stateproxy/internal/statefile"
+	"stateproxy/proxy"
+)
+
+// savedState is the content of the state file.
+type savedState struct {
+	Proxy proxy.Snapshot
+}
+
+// stateFile returns where the proxy's memory is kept, "" if nowhere.
+func stateFile(c *config.Config, configFile string) string {
+	switch c.Handoff.StateFile {
+	case "off":
+		return ""
+	case "":
+		if configFile == "" {
+			return ""
+		}
+		return configFile + ".state"
+	}
+	return c.Handoff.StateFile
+}
+
+// restore has the proxy go on from the state file, if there is one. A file that
+// can't be used is reported and does not stop the start.
+func (a *app) restore() {
+	file := stateFile(a.config, a.file)
+	if file == "" {
+		return
+	}
+	data, err := statefile.Load(file)
+	if err == nil && data == nil {
+		return
+	}
+	if err == nil {
+		err = a.restoreFrom(data)
+		if err != nil {
+			err = statefile.SetAside(file, err.Error())
+		}
+	}
+	if err != nil {
+		a.log.Error().Err(err).Msg("state file not used: sessions that were on the move may not be found")
+		return
+	}
+	a.stateMu.Lock()
+	a.saved = data
+	a.stateMu.Unlock()
+	a.log.Info().Str("file", file).Msg("handoffs under way restored")
+}
+
+func (a *app) restoreFrom(data []byte) error {
+	var s savedState
+	if err := json.Unmarshal(data, &s); err != nil {
+		return err
+	}
+	return a.proxy.Restore(s.Proxy)
+}
+
+// saveState writes the state file if its content has changed.
+func (a *app) saveState() {
+	a.stateMu.Lock()
+	defer a.stateMu.Unlock()
+	file := a.stateFile
+	if file == "" {
+		return
+	}
+	data, err := json.Marshal(savedState{Proxy: a.proxy.Snapshot()})
+	if err == nil && string(data) == string(a.saved) {
+		return
+	}
+	if err == nil {
+		err = statefile.Save(file, data)
+	}
+	if err != nil {
+		if a.saveFailed == nil || a.saveFailed.Error() != err.Error() {
+			a.log.Error().Err(err).Msg("state file not written: a restart now would forget handoffs under way")
+		}
+		a.saveFailed = err
+		return
+	}
+	a.saved, a.saveFailed = data, nil
+}
+
+// saveInterval is how often a change is looked for that came from neither the
+// config nor health, such as a session that was overtaken.
+const saveInterval = time.Second
+
+func (a *app) keepState(ctx context.Context) {
+	tick := time.NewTicker(saveInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			a.saveState()
+		case <-ctx.Done():
+			return
+		}
+	}
+}
