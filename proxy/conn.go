@@ -264,6 +264,9 @@ func (c *conn) route(now time.Time) (keep bool) {
 	if err != nil {
 		keep = c.fail(t.settings, err)
 	} else {
+		if c.p.census.on() {
+			c.p.census.note(keyHash(c.p.salt, x.key.Full), x, now)
+		}
 		keep = c.relay(t.settings)
 	}
 	c.p.counts.inFlight.Add(-1)

@@ -140,7 +140,7 @@ func (h *handoff) candidates(x *exchange, id uint64, owner *place) *candidates {
 		switch {
 		case f.gone[j]:
 			c.gone = append(c.gone, p)
-		case p.began.Load() >= ended: // restarted since: nothing is there any more
+		case !p.holdsFrom(ended):
 		case p.lastDown.Load() >= ended:
 			c.late = append(c.late, p)
 		default:
@@ -277,6 +277,7 @@ func (h *handoff) bring(ctx context.Context, x *exchange, c *candidates, f *plac
 	}
 	if found == c.owner {
 		x.moved = true
+		h.p.movedFrom(f)
 		c.owner.overtaken.remove(c.id)
 		if len(c.gone) == 0 {
 			h.q.settled.add(c.id)

@@ -55,20 +55,22 @@ type Proxy struct {
 	table  atomic.Pointer[table]
 	counts counters
 	moves  moves
+	census census
 	salt   uint64 // of key hashes; set before the first table
 	// longest is the longest session time-out seen, in minutes.
 	longest atomic.Int64
 
-	mu        sync.Mutex // guards what follows, and the making of tables
-	down      map[string]bool
-	restored  *table   // what Restore made, until the first Reconfigure
-	retired   []*place // in no table any more, but perhaps with a request under way
-	listeners map[net.Listener]struct{}
-	conns     map[*conn]struct{}
-	perClient map[netip.Addr]int
-	closed    bool        // no new connections
-	clock     *time.Timer // makes the next table that only time asks for
-	running   sync.WaitGroup
+	mu          sync.Mutex // guards what follows, and the making of tables
+	down        map[string]bool
+	evacuations []*evacuation
+	restored    *table   // what Restore made, until the first Reconfigure
+	retired     []*place // in no table any more, but perhaps with a request under way
+	listeners   map[net.Listener]struct{}
+	conns       map[*conn]struct{}
+	perClient   map[netip.Addr]int
+	closed      bool        // no new connections
+	clock       *time.Timer // makes the next table that only time asks for
+	running     sync.WaitGroup
 
 	stopped context.Context // ends what must not wait any longer
 	stop    context.CancelFunc
@@ -233,6 +235,7 @@ func (p *Proxy) publish(t, old *table) {
 		})
 	}
 	p.table.Store(t)
+	p.census.setLimit(s.Remember)
 	p.changeLater(t)
 	if old == nil {
 		return

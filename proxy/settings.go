@@ -89,6 +89,10 @@ type Settings struct {
 	// other's sessions. Negative is none. It does not delay the first settings,
 	// nor ejections.
 	HandoffDelay time.Duration
+	// Remember is how many sessions are remembered, so that backends which own
+	// none any more can be emptied by Run; 0 is none.
+	Remember       int
+	EvacuationRate int // sessions that are moved in a second
 }
 
 // Defaults of Settings.
@@ -104,6 +108,8 @@ const (
 	DefaultHandoffWindow = 20 * time.Minute
 	DefaultHandoffDelay  = 30 * time.Second
 	DefaultAspNetVersion = "4.0.30319"
+
+	DefaultEvacuationRate = 500
 )
 
 func (s *Settings) setDefaults() {
@@ -118,6 +124,7 @@ func (s *Settings) setDefaults() {
 	def(&s.MaxWhole, DefaultMaxWhole)
 	def(&s.HandoffWindow, DefaultHandoffWindow)
 	def(&s.HandoffDelay, DefaultHandoffDelay)
+	def(&s.EvacuationRate, DefaultEvacuationRate)
 }
 
 func def[T comparable](field *T, value T) {

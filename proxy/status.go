@@ -24,6 +24,8 @@ type Status struct {
 	Accepted, Refused, AcceptErrors, Requests int64 // since the start
 	Pools                                     []PoolStatus
 	Backends                                  []BackendStatus
+	Evacuations                               []EvacuationStatus
+	Remembered                                int64 // sessions that passed by within their time-out, as far as they are remembered
 }
 
 // PoolStatus tells of one pool.
@@ -115,6 +117,8 @@ func (p *Proxy) Status() Status {
 		return s
 	}
 	now := time.Now()
+	s.Evacuations = p.evacuationStatus(now)
+	s.Remembered = p.census.size.Load()
 	for _, q := range t.pools {
 		ps := q.status(now)
 		ps.Next = t.nextStatus(q)

@@ -183,6 +183,7 @@ func TestClientThatDiesInALongPutStoresNothing(t *testing.T) {
 	r := newRig(t, proxy.Settings{Backends: backends(servers...)})
 	first := dial(t, r.addr)
 	first.put("long", "as it was", wire.Int{})
+	r.lastOutcome(1)
 	for i, end := range []func(*net.TCPConn) error{
 		(*net.TCPConn).Close,
 		(*net.TCPConn).CloseWrite,

@@ -31,6 +31,15 @@ type place struct {
 	// began is when another instance was first seen than before, in Unix
 	// nanoseconds: nothing from before is there any more.
 	began atomic.Int64
+	// emptied is when the last session was seen to have left a place that owns
+	// none, in Unix nanoseconds.
+	emptied atomic.Int64
+}
+
+// holdsFrom reports whether the place may still hold sessions that it owned
+// until ended.
+func (p *place) holdsFrom(ended int64) bool {
+	return p.began.Load() < ended && p.emptied.Load() < ended
 }
 
 // sameServer reports whether a and b are known to be one server under two

@@ -43,6 +43,8 @@ type app struct {
 	saved      []byte // what the state file holds
 	saveFailed error
 
+	stages map[string]int // of evacuations, as logged; keepState's own
+
 	serving sync.WaitGroup
 	started chan struct{} // closed when all listeners are open
 	fatal   chan error    // holds the first error that ends the program
@@ -108,6 +110,11 @@ func (a *app) run(ctx context.Context) error {
 		}
 	})
 	background.Go(func() { a.keepState(bg) })
+	background.Go(func() {
+		if err := a.proxy.Run(bg); err != nil {
+			a.die(err)
+		}
+	})
 	if a.file != "" {
 		w := &config.Watcher{File: a.file, Loaded: a.raw, OnChange: a.reload, OnError: func(err error) {
 			a.log.Warn().Err(err).Msg("watching the config file")

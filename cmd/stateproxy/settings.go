@@ -28,6 +28,8 @@ func proxySettings(c *config.Config) proxy.Settings {
 		BackendQueue:      orNone(c.Limits.BackendQueue),
 		HandoffWindow:     c.Handoff.Window,
 		HandoffDelay:      orNone(c.Handoff.Delay),
+		Remember:          c.Handoff.Remember,
+		EvacuationRate:    c.Handoff.Rate,
 	}
 	switch c.OnUnavailable {
 	case config.Close:

@@ -89,6 +89,31 @@ func (a *app) saveState() {
 	a.saved, a.saveFailed = data, nil
 }
 
+// watchEvacuations logs when a backend begins to be emptied, when all that is
+// known of it has been moved, and when it may be shut down.
+func (a *app) watchEvacuations() {
+	stages := map[string]int{}
+	for _, e := range a.proxy.Status().Evacuations {
+		stage := 1
+		switch {
+		case e.Safe:
+			stage = 3
+		case e.Left == 0 && e.Moved > 0:
+			stage = 2
+		}
+		stages[e.Backend] = max(stage, a.stages[e.Backend])
+		if stage <= a.stages[e.Backend] {
+			continue
+		}
+		l := a.log.Info().Str("backend", e.Backend).Int("moved", e.Moved).Int("left", e.Left)
+		if !e.BlindUntil.IsZero() {
+			l.Time("may_hold_unknown_sessions_until", e.BlindUntil)
+		}
+		l.Msg([]string{"", "emptying backend", "all known sessions have left the backend", "backend is empty: safe to shut down"}[stage])
+	}
+	a.stages = stages
+}
+
 // saveInterval is how often a change is looked for that came from neither the
 // config nor health, such as a session that was overtaken.
 const saveInterval = time.Second
@@ -100,6 +125,7 @@ func (a *app) keepState(ctx context.Context) {
 		select {
 		case <-tick.C:
 			a.saveState()
+			a.watchEvacuations()
 		case <-ctx.Done():
 			return
 		}

@@ -1,0 +1,203 @@
+package proxy
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"stateproxy/wire"
+)
+
+// census remembers the sessions that passed by within their time-out, so that a
+// draining backend can be emptied without a way to list what it holds. It is
+// bounded; what finds no room is counted. The zero value remembers nothing until
+// its limit is set. It is safe for concurrent use.
+type census struct {
+	limit  atomic.Int64 // sessions; 0 or less: remember none
+	missed atomic.Int64 // sessions that found no room
+	size   atomic.Int64
+	since  atomic.Int64 // Unix seconds: when it began to remember
+
+	mu    sync.Mutex // guards apps and index
+	apps  []string   // beginnings of keys, up to the session ID
+	index map[string]uint32
+
+	shards [censusShards]censusShard
+}
+
+const censusShards = 32
+
+type censusShard struct {
+	mu    sync.Mutex
+	short map[uint64]sighting
+	long  map[uint64]longSighting
+}
+
+// sighting is a session with an ID of the usual length. With its place in a map
+// it takes some 64 bytes.
+type sighting struct {
+	id      [24]byte
+	app     uint32 // index into apps
+	seen    uint32 // seconds since the census began
+	minutes uint32 // its time-out
+}
+
+// longSighting is a session with any other ID.
+type longSighting struct {
+	key           string
+	seen, minutes uint32
+}
+
+// defaultMinutes is the time-out of a session whose own has not passed by.
+const defaultMinutes = 20
+
+// setLimit sets how many sessions are remembered.
+func (c *census) setLimit(n int) {
+	if before := c.limit.Swap(int64(n)); before <= 0 && n > 0 {
+		c.since.Store(time.Now().Unix())
+	}
+}
+
+func (c *census) on() bool { return c.limit.Load() > 0 }
+
+// note takes the answer to a request for the session.
+func (c *census) note(h uint64, x *exchange, now time.Time) {
+	sh := &c.shards[h%censusShards]
+	switch x.Response.Status {
+	case wire.StatusOK, wire.StatusLocked:
+		if x.Op == wire.OpRemove && x.Response.Status == wire.StatusOK {
+			c.forget(sh, h)
+			return
+		}
+	case wire.StatusNotFound:
+		c.forget(sh, h)
+		return
+	default:
+		return
+	}
+	seen := uint32(max(now.Unix()-c.since.Load(), 0))
+	minutes := uint32(x.req.Timeout.Or(x.Response.Timeout.Or(0)))
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if s, ok := sh.short[h]; ok {
+		s.seen = seen
+		if minutes > 0 {
+			s.minutes = minutes
+		}
+		sh.short[h] = s
+		return
+	}
+	if s, ok := sh.long[h]; ok {
+		s.seen = seen
+		if minutes > 0 {
+			s.minutes = minutes
+		}
+		sh.long[h] = s
+		return
+	}
+	if c.size.Load() >= c.limit.Load() && !c.makeRoom(sh, seen) {
+		c.missed.Add(1)
+		return
+	}
+	if minutes == 0 {
+		minutes = defaultMinutes
+	}
+	c.add(sh, h, &x.key, seen, minutes)
+}
+
+// add takes up a session that is not known. sh.mu is held.
+func (c *census) add(sh *censusShard, h uint64, key *wire.Key, seen, minutes uint32) {
+	c.size.Add(1)
+	if len(key.SessionID) != len(sighting{}.id) {
+		if sh.long == nil {
+			sh.long = map[uint64]longSighting{}
+		}
+		sh.long[h] = longSighting{string(key.Full), seen, minutes}
+		return
+	}
+	if sh.short == nil {
+		sh.short = map[uint64]sighting{}
+	}
+	s := sighting{app: c.app(key.Full[:len(key.Full)-len(key.SessionID)]), seen: seen, minutes: minutes}
+	copy(s.id[:], key.SessionID)
+	sh.short[h] = s
+}
+
+// app returns the number of the beginning of a key.
+func (c *census) app(begin []byte) uint32 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if i, ok := c.index[string(begin)]; ok {
+		return i
+	}
+	if c.index == nil {
+		c.index = map[string]uint32{}
+	}
+	i := uint32(len(c.apps))
+	c.apps = append(c.apps, string(begin))
+	c.index[c.apps[i]] = i
+	return i
+}
+
+func (c *census) forget(sh *censusShard, h uint64) {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	before := len(sh.short) + len(sh.long)
+	delete(sh.short, h)
+	delete(sh.long, h)
+	c.size.Add(int64(len(sh.short) + len(sh.long) - before))
+}
+
+// makeRoom drops the sessions of the shard that have expired. It returns false
+// if there are none. sh.mu is held.
+func (c *census) makeRoom(sh *censusShard, now uint32) bool {
+	before := len(sh.short) + len(sh.long)
+	for h, s := range sh.short {
+		if expired(s.seen, s.minutes, now) {
+			delete(sh.short, h)
+		}
+	}
+	for h, s := range sh.long {
+		if expired(s.seen, s.minutes, now) {
+			delete(sh.long, h)
+		}
+	}
+	after := len(sh.short) + len(sh.long)
+	c.size.Add(int64(after - before))
+	return after < before
+}
+
+func expired(seen, minutes, now uint32) bool { return now > seen+60*minutes+60 }
+
+// each calls do with every session that may be alive, until that returns false.
+func (c *census) each(now time.Time, do func(h uint64, key string) bool) {
+	at := uint32(max(now.Unix()-c.since.Load(), 0))
+	type known struct {
+		h   uint64
+		key string
+	}
+	for i := range c.shards {
+		sh := &c.shards[i]
+		c.mu.Lock()
+		apps := c.apps
+		c.mu.Unlock()
+		sh.mu.Lock()
+		list := make([]known, 0, len(sh.short)+len(sh.long))
+		for h, s := range sh.short {
+			if int(s.app) < len(apps) && !expired(s.seen, s.minutes, at) {
+				list = append(list, known{h, apps[s.app] + string(s.id[:])})
+			}
+		}
+		for h, s := range sh.long {
+			if !expired(s.seen, s.minutes, at) {
+				list = append(list, known{h, s.key})
+			}
+		}
+		sh.mu.Unlock()
+		for _, k := range list {
+			if !do(k.h, k.key) {
+				return
+			}
+		}
+	}
+}
