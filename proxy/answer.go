@@ -32,7 +32,7 @@ func (c *conn) relay(s *Settings) (keep bool) {
 	if took && c.nc.PeerClosed() {
 		return c.undelivered(io.ErrUnexpectedEOF)
 	}
-	n, err := c.write(s, x.Answer)
+	n, err := c.write(s, x.Answer, x.Ended)
 	o.ResponseBytes = int64(n)
 	if err != nil {
 		return c.undelivered(err)
@@ -90,9 +90,8 @@ func (c *conn) giveBack(cookie wire.Int) {
 	}
 }
 
-// write sends b to the client within the stall limit.
-func (c *conn) write(s *Settings, b []byte) (int, error) {
-	now := time.Now()
+// write sends b to the client within the stall limit from now on.
+func (c *conn) write(s *Settings, b []byte, now time.Time) (int, error) {
 	if d := c.writeUntil.Sub(now); d < s.ClientStall || d > 2*s.ClientStall {
 		c.writeUntil = now.Add(s.ClientStall + s.ClientStall/4)
 		if err := c.nc.SetWriteDeadline(c.writeUntil); err != nil {
@@ -154,7 +153,7 @@ func (c *conn) own(s *Settings, status int) bool {
 		resp.LockAge, resp.LockCookie = wire.Some(0), wire.Some(0)
 	}
 	c.scratch = wire.AppendResponse(c.scratch[:0], &resp)
-	n, err := c.write(s, c.scratch)
+	n, err := c.write(s, c.scratch, time.Now())
 	c.outcome.ResponseBytes = int64(n)
 	if err != nil {
 		c.outcome.Status = 0

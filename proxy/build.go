@@ -229,8 +229,6 @@ func targetName(p *place, members, next []*member) string {
 	return p.name
 }
 
-func (t *table) member(name string) *member { return memberNamed(t.members, name) }
-
 // memberNamed looks a member up in a list that is sorted by name.
 func memberNamed(list []*member, name string) *member {
 	i, ok := slices.BinarySearchFunc(list, name, func(m *member, name string) int { return strings.Compare(m.Name, name) })

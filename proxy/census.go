@@ -60,6 +60,12 @@ func (c *census) setLimit(n int) {
 
 func (c *census) on() bool { return c.limit.Load() > 0 }
 
+// wants reports whether the answer to x is worth a note. A granted lock is not:
+// a save or a release of the same session follows.
+func (c *census) wants(x *exchange) bool {
+	return c.on() && (x.Op != wire.OpGetExclusive || x.Response.Status != wire.StatusOK)
+}
+
 // note takes the answer to a request for the session.
 func (c *census) note(h uint64, x *exchange, now time.Time) {
 	sh := &c.shards[h%censusShards]

@@ -33,7 +33,7 @@ type conn struct {
 	begun      bool      // state is busy, or was when the proxy began to stop
 	lingering  bool      // read on for a moment before closing
 
-	key     [256]byte // what targets are decoded into
+	targets wire.TargetParser
 	req     wire.Request
 	x       exchange
 	outcome Outcome
@@ -243,8 +243,8 @@ func (c *conn) route(now time.Time) (keep bool) {
 	t := c.p.table.Load()
 	x, o := &c.x, &c.outcome
 	x.Op, x.req, x.place, x.moved = c.req.Op(), &c.req, nil, false
-	x.key = wire.ParseTarget(c.key[:0], c.req.Target)
-	x.Deadline = now.Add(t.settings.Budget)
+	x.key = c.targets.Parse(c.req.Target)
+	x.Started, x.Deadline = now, now.Add(t.settings.Budget)
 	*o = Outcome{Client: c.client, Op: x.Op, App: x.key.App, Start: now,
 		RequestBytes: int64(len(x.Request)) + x.RestLen}
 	if x.req.Timeout.N > c.p.longest.Load() {
@@ -256,7 +256,10 @@ func (c *conn) route(now time.Time) (keep bool) {
 		o.Pool = q.name
 		err = q.via.roundTrip(c.p.stopped, x)
 	}
-	o.Wait = time.Since(now)
+	if err != nil {
+		x.Ended = time.Now()
+	}
+	o.Wait = x.Ended.Sub(now)
 	o.Moved = x.moved
 	if x.place != nil {
 		o.Backend = x.place.name
@@ -264,7 +267,7 @@ func (c *conn) route(now time.Time) (keep bool) {
 	if err != nil {
 		keep = c.fail(t.settings, err)
 	} else {
-		if c.p.census.on() {
+		if c.p.census.wants(x) {
 			c.p.census.note(keyHash(c.p.salt, x.key.Full), x, now)
 		}
 		keep = c.relay(t.settings)

@@ -92,19 +92,6 @@ func (s *keySet) remove(h uint64) {
 	delete(sh.keys, h)
 }
 
-func (s *keySet) empty() bool {
-	for i := range s.shards {
-		sh := &s.shards[i]
-		sh.mu.Lock()
-		n := len(sh.keys)
-		sh.mu.Unlock()
-		if n > 0 {
-			return false
-		}
-	}
-	return true
-}
-
 // all returns the members in no order.
 func (s *keySet) all() (list []uint64) {
 	for i := range s.shards {

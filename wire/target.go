@@ -78,14 +78,22 @@ func isBase64(c byte) bool {
 }
 
 // AppendDecoded appends the decoded target to dst, by the rules of the
-// Microsoft server (protocol.md section 4): of two leading raw slashes one is dropped; then one pass in
-// which + is a blank, %XX a byte, %uXXXX a UTF-16 unit, and any other % stands
-// for itself. Invalid UTF-8 becomes U+FFFD; a lone surrogate from %uXXXX keeps
+// Microsoft server (protocol.md section 4): of two leading raw slashes one is
+// dropped; then one pass in which + is a blank, %XX a byte, %uXXXX a UTF-16
+// unit, and any other % stands for itself. Invalid UTF-8 becomes U+FFFD; a lone surrogate from %uXXXX keeps
 // its three-byte form, so that different keys stay different.
 func AppendDecoded(dst, target []byte) []byte {
+	return decode(dst, foldSlashes(target))
+}
+
+func foldSlashes(target []byte) []byte {
 	if len(target) > 1 && target[0] == '/' && target[1] == '/' {
-		target = target[1:]
+		return target[1:]
 	}
+	return target
+}
+
+func decode(dst, target []byte) []byte {
 	base := len(dst)
 	run := base // start of the bytes that are to be UTF-8 together
 	for i := 0; i < len(target); i++ {

@@ -18,9 +18,9 @@ var errQueueFull = errors.New("too many requests wait for a connection")
 
 // take returns a connection: an idle one, or a new one, or after a wait one
 // that another request gave back.
-func (p *Pool) take(ctx context.Context, s *Settings, deadline time.Time, fresh bool) (c *conn, reused bool, err error) {
+func (p *Pool) take(ctx context.Context, s *Settings, x *Exchange, fresh bool) (c *conn, reused bool, err error) {
 	if !fresh {
-		if c := p.takeIdle(s); c != nil {
+		if c := p.takeIdle(s, x.Started); c != nil {
 			return c, true, nil
 		}
 	}
@@ -28,7 +28,7 @@ func (p *Pool) take(ctx context.Context, s *Settings, deadline time.Time, fresh 
 	if p.open < s.MaxConns {
 		p.open++
 		p.mu.Unlock()
-		c, err := p.dial(ctx, s, deadline)
+		c, err := p.dial(ctx, s, x.Deadline)
 		return c, false, err
 	}
 	if len(p.waiting) >= s.MaxWaiting {
@@ -40,7 +40,7 @@ func (p *Pool) take(ctx context.Context, s *Settings, deadline time.Time, fresh 
 	p.waiting = append(p.waiting, turn)
 	p.mu.Unlock()
 	p.counts.waits.Add(1)
-	return p.wait(ctx, s, deadline, turn, fresh)
+	return p.wait(ctx, s, x.Deadline, turn, fresh)
 }
 
 // wait waits until turn brings a connection, or nil, which is the leave to dial
@@ -67,7 +67,7 @@ func (p *Pool) wait(ctx context.Context, s *Settings, deadline time.Time, turn c
 	}
 	if !p.leave(turn) { // a connection came at the last moment: pass it on
 		if c := <-turn; c != nil {
-			p.done(c, true)
+			p.done(c, true, time.Now())
 		} else {
 			p.give()
 		}
@@ -92,7 +92,10 @@ func (p *Pool) leave(turn chan *conn) bool {
 
 // takeIdle returns the connection that was used last, if the backend has not
 // closed it.
-func (p *Pool) takeIdle(s *Settings) *conn {
+func (p *Pool) takeIdle(s *Settings, now time.Time) *conn {
+	if now.IsZero() {
+		now = time.Now()
+	}
 	for {
 		p.mu.Lock()
 		n := len(p.idle)
@@ -103,7 +106,7 @@ func (p *Pool) takeIdle(s *Settings) *conn {
 		c := p.idle[n-1]
 		p.idle = p.idle[:n-1]
 		p.mu.Unlock()
-		age := time.Since(c.used)
+		age := now.Sub(c.used) // below 0 if c was used after the request came
 		if age < checkAfter || age < s.IdleTimeout && c.Idle() {
 			p.counts.reused.Add(1)
 			return c
@@ -146,7 +149,7 @@ func (p *Pool) dial(ctx context.Context, s *Settings, deadline time.Time) (*conn
 
 // done takes c back after an exchange: into the pool, or to whoever waits
 // longest, if it is fit for another request.
-func (p *Pool) done(c *conn, fit bool) {
+func (p *Pool) done(c *conn, fit bool, now time.Time) {
 	if !fit {
 		p.discard(c)
 		return
@@ -163,7 +166,7 @@ func (p *Pool) done(c *conn, fit bool) {
 		turn <- c
 		return
 	}
-	c.used = time.Now()
+	c.used = now
 	p.idle = append(p.idle, c)
 	if p.sweeper == nil {
 		p.sweeper = time.AfterFunc(p.config().IdleTimeout/2, p.sweep)

@@ -19,11 +19,13 @@ type Exchange struct {
 	Request  []byte    // head and body as they go out, or their first part
 	Rest     io.Reader // the rest of the body; nil if Request is all
 	RestLen  int64     // bytes of it
+	Started  time.Time // when the request came, for it saves looking at the clock; zero is now
 	Deadline time.Time // when all must be over
 
 	Response wire.Response // slices into Answer
 	Answer   []byte        // head and body as they came, or their first part
 	Tail     int64         // bytes of the body that CopyTail still has to fetch
+	Ended    time.Time     // when Answer was there
 
 	in   answer
 	conn *conn // of an answer with a tail
@@ -70,7 +72,7 @@ func (r tailReader) Read(p []byte) (int, error) {
 // fetched, the connection, which is then closed. More than once is fine.
 func (x *Exchange) Release() {
 	if x.conn != nil {
-		x.pool.done(x.conn, x.Tail == 0 && x.conn.Idle())
+		x.pool.done(x.conn, x.Tail == 0 && x.conn.Idle(), time.Now())
 		x.conn = nil
 	}
 	sock.Recycle(x.in.buf)

@@ -28,7 +28,7 @@ const (
 	DefaultDialTimeout = 2 * time.Second
 	DefaultIdleTimeout = 8 * time.Second // the real client's is 5 to 10 s (protocol.md section 2)
 	DefaultWait        = time.Second
-	DefaultMaxConns    = 256
+	DefaultMaxConns    = 1000
 	DefaultMaxWaiting  = 1000
 	DefaultMaxWhole    = 64 << 10
 	DefaultMaxBody     = 128 << 20
@@ -85,7 +85,7 @@ type Pool struct {
 }
 
 type counters struct {
-	busy, dials, dialErrors, reused, repeated, dropped, waits, refused, late, lateReleased atomic.Int64
+	dials, dialErrors, reused, repeated, dropped, waits, refused, late, lateReleased atomic.Int64
 }
 
 // Stats is a snapshot of a pool. Counters only grow.
@@ -103,13 +103,13 @@ type Stats struct {
 func (p *Pool) Stats() Stats {
 	c := &p.counts
 	s := Stats{
-		Busy: int(c.busy.Load()), Dials: c.dials.Load(), DialErrors: c.dialErrors.Load(), Reused: c.reused.Load(),
+		Dials: c.dials.Load(), DialErrors: c.dialErrors.Load(), Reused: c.reused.Load(),
 		Repeated: c.repeated.Load(), Dropped: c.dropped.Load(), Waits: c.waits.Load(), Refused: c.refused.Load(),
 		LateReleased: c.lateReleased.Load(),
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	s.Open, s.Idle, s.Waiting = p.open, len(p.idle), len(p.waiting)
+	s.Open, s.Idle, s.Busy, s.Waiting = p.open, len(p.idle), p.open-len(p.idle), len(p.waiting)
 	return s
 }
 
@@ -137,12 +137,10 @@ func (p *Pool) config() *Settings {
 // exchange then holds nothing and needs no Release. ctx ends the wait for a
 // connection and the dialing; all is over at x.Deadline.
 func (p *Pool) RoundTrip(ctx context.Context, x *Exchange) error {
-	p.counts.busy.Add(1)
-	defer p.counts.busy.Add(-1)
 	s := p.config()
 	fresh := false // take no idle connection
 	for {
-		c, reused, err := p.take(ctx, s, x.Deadline, fresh)
+		c, reused, err := p.take(ctx, s, x, fresh)
 		if err != nil {
 			return err
 		}
@@ -206,10 +204,12 @@ func (p *Pool) try(s *Settings, c *conn, x *Exchange) *Error {
 			return e
 		}
 		return p.fail(c, x, e)
-	case x.Tail > 0:
+	}
+	x.Ended = time.Now()
+	if x.Tail > 0 {
 		x.conn, x.pool = c, p
-	default: // bytes behind the answer would show, unless the buffer has no room for them
-		p.done(c, x.in.n < len(x.in.buf) || c.Idle())
+	} else { // bytes behind the answer would show, unless the buffer has no room for them
+		p.done(c, x.in.n < len(x.in.buf) || c.Idle(), x.Ended)
 	}
 	return nil
 }
@@ -245,7 +245,7 @@ func (p *Pool) fail(c *conn, x *Exchange, e *Error) *Error {
 	if x.Op == wire.OpGetExclusive && x.Response.Status == wire.StatusOK {
 		e.Lock = x.Response.LockCookie
 	}
-	p.done(c, false)
+	p.done(c, false, time.Time{})
 	x.Release()
 	return e
 }

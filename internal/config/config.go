@@ -153,7 +153,7 @@ func Default() *Config {
 			Head:               8 * kib,
 			Body:               128 * mib,
 			Buffer:             64 * kib,
-			BackendConnections: 256,
+			BackendConnections: 1000,
 			BackendQueue:       1000,
 			BackendWait:        time.Second,
 		},
