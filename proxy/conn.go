@@ -45,6 +45,7 @@ type exchange struct {
 	backend.Exchange
 	req   *wire.Request
 	key   wire.Key
+	id    uint64 // keyHash of the key
 	place *place // that the answer came from, or that failed
 	moved bool
 }
@@ -244,9 +245,15 @@ func (c *conn) route(now time.Time) (keep bool) {
 	x, o := &c.x, &c.outcome
 	x.Op, x.req, x.place, x.moved = c.req.Op(), &c.req, nil, false
 	x.key = c.targets.Parse(c.req.Target)
+	x.id = keyHash(c.p.salt, x.key.Full)
 	x.Started, x.Deadline = now, now.Add(t.settings.Budget)
-	*o = Outcome{Client: c.client, Op: x.Op, App: x.key.App, Start: now,
-		RequestBytes: int64(len(x.Request)) + x.RestLen}
+	*o = Outcome{
+		Client: c.client, Op: x.Op, App: x.key.App, Session: x.id, Start: now,
+		RequestBytes: int64(len(x.Request)) + x.RestLen, Timeout: x.req.Timeout.N,
+	}
+	if x.key.Digest != nil {
+		o.ID = keyHash(c.p.salt, x.key.SessionID)
+	}
 	if x.req.Timeout.N > c.p.longest.Load() {
 		c.p.longest.Store(x.req.Timeout.N)
 	}
@@ -268,14 +275,32 @@ func (c *conn) route(now time.Time) (keep bool) {
 		keep = c.fail(t.settings, err)
 	} else {
 		if c.p.census.wants(x) {
-			c.p.census.note(keyHash(c.p.salt, x.key.Full), x, now)
+			c.p.census.note(x.id, x, now)
 		}
+		c.describe()
 		keep = c.relay(t.settings)
 	}
 	c.p.counts.inFlight.Add(-1)
 	c.finish()
 	x.Release()
 	return keep
+}
+
+// describe notes in the outcome what the answer in c.x says.
+func (c *conn) describe() {
+	x, o := &c.x, &c.outcome
+	if x.Response.Timeout.Set {
+		o.Timeout = x.Response.Timeout.N
+	}
+	if age := x.Response.LockAge.N; age < 1<<31 { // clients take more for 0, too
+		o.LockAge = time.Duration(age) * time.Second
+	}
+	switch {
+	case x.Op == wire.OpSet && x.Rest == nil:
+		o.Body = x.Request[len(x.Request)-x.req.BodyLen():]
+	case x.Tail == 0:
+		o.Body = x.Body()
+	}
 }
 
 func (c *conn) finish() {

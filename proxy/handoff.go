@@ -72,7 +72,7 @@ func (h *handoff) roundTrip(ctx context.Context, x *exchange) error {
 	if owner == nil {
 		return errNoOwner
 	}
-	id := keyHash(h.p.salt, x.key.Full)
+	id := x.id
 	if h.q.settled.has(id) {
 		return h.send(ctx, owner, x)
 	}

@@ -13,6 +13,8 @@ type Outcome struct {
 	Client  netip.AddrPort
 	Op      wire.Op
 	App     []byte // application part, valid during the call only; chosen by the client
+	Session uint64 // stands for the session in logs and pages: a hash keyed by this process; 0 if the request was refused
+	ID      uint64 // likewise for the session ID alone, which applications may share; 0 if it can't be told
 	Pool    string // "" if the request was refused before it was routed
 	Backend string // that the answer came from; "" if none was asked
 	Status  int    // sent to the client; 0 if the connection was closed instead
@@ -24,8 +26,11 @@ type Outcome struct {
 	Wait          time.Duration // of it, for the backend
 	RequestBytes  int64
 	ResponseBytes int64
-	LockReleased  bool // a lock whose grant could not be told to the client has been given back
-	Moved         bool // the session was brought over from a former owner
+	LockReleased  bool          // a lock whose grant could not be told to the client has been given back
+	Timeout       int64         // minutes that the client gave or was told; 0 if none passed by
+	LockAge       time.Duration // of the lock that a 423 tells of
+	Body          []byte        // of a save or a read that was held whole; valid during the call only
+	Moved         bool          // the session was brought over from a former owner
 }
 
 // Reason says why a request got no backend's answer. Its text is stable and fit

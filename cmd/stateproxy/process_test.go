@@ -3,13 +3,19 @@
 package main
 
 import (
+	"context"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"stateproxy/internal/farm"
 )
 
 // processes is a site of separate processes of the real binary.
@@ -79,15 +85,23 @@ func buildBinary(t *testing.T) string {
 	return binary
 }
 
-func TestFarmThroughFailureInProcesses(t *testing.T) {
+// newProcesses starts servers s1 to sn.
+func newProcesses(t *testing.T, n int) *processes {
+	t.Helper()
 	s := &processes{
 		t: t, binary: buildBinary(t), log: &logText{},
 		address: map[string]string{}, servers: map[string]*exec.Cmd{}, listen: freeAddress(t),
 	}
-	for _, name := range []string{"s1", "s2", "s3"} {
+	for i := range n {
+		name := fmt.Sprintf("s%d", i+1)
 		s.address[name] = freeAddress(t)
 		s.restart(name)
 	}
+	return s
+}
+
+func TestFarmThroughFailureInProcesses(t *testing.T) {
+	s := newProcesses(t, 3)
 	file, adminAt := filepath.Join(t.TempDir(), "config.yaml"), freeAddress(t)
 	replaceFile(t, file, configText(s.listen, adminAt, s.address, 0))
 	s.proxy = s.start(s.listen, "run", "-config", file)
@@ -106,4 +120,84 @@ func TestFarmThroughFailureInProcesses(t *testing.T) {
 	r.logged("reload asked for by signal")
 	r.logged("backend readmitted", `"s2"`)
 	r.logged("stopped")
+}
+
+// poolText is a config whose backends are given as name, weight, state.
+func (s *processes) poolText(adminAt string, backends ...string) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "listen: %s\nadmin:\n  listen: %s\n", s.listen, adminAt)
+	b.WriteString("health:\n  interval: 200ms\n  timeout: 200ms\nhandoff:\n  delay: 500ms\n  rate: 5000\nbackends:\n")
+	for _, backend := range backends {
+		var name, weight, state string
+		fmt.Sscan(backend, &name, &weight, &state)
+		fmt.Fprintf(&b, "  - {name: %s, address: %s, weight: %s, state: %s}\n", name, s.address[name], weight, state)
+	}
+	return b.String()
+}
+
+// farmSessions is how many sessions the farm has while the pool changes.
+// STATEPROXY_SESSIONS makes it more, for example 100000.
+func farmSessions(t *testing.T) int {
+	text := os.Getenv("STATEPROXY_SESSIONS")
+	if text == "" {
+		return 2000
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		t.Fatalf("STATEPROXY_SESSIONS: %v", err)
+	}
+	return n
+}
+
+// TestFarmWhileThePoolChanges has the pool go from three backends to four to
+// two, with weights changed on the way, under page traffic. A drained backend is
+// killed as soon as all of its known sessions have left.
+func TestFarmWhileThePoolChanges(t *testing.T) {
+	s := newProcesses(t, 4)
+	file, adminAt := filepath.Join(t.TempDir(), "config.yaml"), freeAddress(t)
+	replaceFile(t, file, s.poolText(adminAt, "s1 1 active", "s2 1 active", "s3 1 active"))
+	s.start(s.listen, "run", "-config", file)
+	r := &running{t: t, log: s.log}
+	f, err := farm.New(farm.Config{
+		Targets: []string{s.listen}, Workers: 4, Pages: 6, Sessions: farmSessions(t), PagesPerSecond: 600,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Fill(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ran := make(chan error, 1)
+	go func() { ran <- f.Run(ctx) }()
+	part := farmTime(t) / 4
+	after(ctx, part/4)
+	change := func(backends ...string) {
+		before := strings.Count(s.log.String(), "routing changed")
+		replaceFile(t, file, s.poolText(adminAt, backends...))
+		r.eventually("a change of routing", func() bool { return strings.Count(s.log.String(), "routing changed") > before })
+		after(ctx, part)
+	}
+	change("s1 1 active", "s2 1 active", "s3 1 active", "s4 1 active")
+	change("s1 1 active", "s2 3 active", "s3 1 active", "s4 2 active")
+	change("s1 1 drain", "s2 3 active", "s3 1 active", "s4 2 active")
+	r.logged("all known sessions have left the backend", `"s1"`)
+	change("s2 1 active", "s4 1 active")
+	r.logged("all known sessions have left the backend", `"s3"`)
+	stop()
+	if err := <-ran; err != nil {
+		t.Errorf("farm: %v", err)
+	}
+	for _, name := range []string{"s1", "s3"} {
+		s.kill(name)
+		r.logged("backend ejected", `"`+name+`"`)
+	}
+	if err := f.Verify(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	report := f.Report()
+	t.Log(report.Text())
+	if !report.OK() || report.PageErrors() != 0 {
+		t.Errorf("%d findings of damage, %d page errors; want none\n%s", report.Damage(), report.PageErrors(), s.log)
+	}
 }

@@ -2,6 +2,7 @@ package farm
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"stateproxy/wire"
@@ -71,28 +72,20 @@ func (j *judge) read() *hold {
 // answer came and had not begun to give it back held it when it was granted, or
 // got it between the two: either way there are two.
 func (j *judge) granted() *hold {
-	for _, h := range j.holds {
-		if _, stray := j.stray[h.cookie]; h.state == held && !stray {
+	j.holds = slices.DeleteFunc(j.holds, func(h *hold) bool {
+		if h.state == finishing {
+			return false // its giving back is what made the grant possible
+		}
+		if _, stray := j.stray[h.cookie]; !stray {
 			j.found(AlarmTwoHolders, true, "lock granted with cookie %d while a page holds it with cookie %d", j.answer.cookie, h.cookie)
 		}
-	}
-	if len(j.holds) > 0 {
-		j.voidOthers()
-	}
+		h.state = voided
+		j.addStray(h.cookie)
+		return true
+	})
 	h := &hold{cookie: j.answer.cookie, generation: j.generation}
 	j.holds = append(j.holds, h)
 	return h
-}
-
-// voidOthers voids the holds that a new grant has proved wrong. One that is
-// being given back is what made the grant possible, and stays as it is.
-func (j *judge) voidOthers() {
-	for _, h := range j.holds {
-		if h.state == held {
-			h.state = voided
-			j.addStray(h.cookie)
-		}
-	}
 }
 
 // body judges the body of a read.

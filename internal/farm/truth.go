@@ -41,15 +41,15 @@ type session struct {
 	void       map[uint64]struct{} // saves known not to have been taken
 	exchanges  []uint64            // start ticks of those under way
 	aliveUntil time.Time           // it cannot have expired before
-	holds      []*hold
-	stray      map[int64]struct{} // cookies that might open a lock late
-	creations  int                // create-if-absent requests sent
-	flags      int                // ActionFlags: 1 received
+	holds      []*hold             // those not voided
+	stray      map[int64]struct{}  // cookies that might open a lock late
+	creations  int                 // create-if-absent requests sent
+	flags      int                 // ActionFlags: 1 received
 }
 
 // save is one save or removal, or an observation that stands for one.
 type save struct {
-	id         uint64 // 0 if absent
+	id         uint64 // 0 for an observation
 	start, end uint64 // ticks between which it took effect; end is open until that is known
 	absent     bool   // a removal: after it there is no session
 	acked      bool   // the server said that it was done
@@ -266,6 +266,8 @@ func (s *session) voidHolds() {
 		h.state = voided
 		s.addStray(h.cookie)
 	}
+	clear(s.holds)
+	s.holds = s.holds[:0]
 }
 
 func (s *session) addStray(cookie int64) {
@@ -291,7 +293,10 @@ func (s *session) mayHaveExpired(now time.Time) bool {
 }
 
 func describe(b *save) string {
-	if b.absent {
+	switch {
+	case b.id == 0:
+		return "its absence"
+	case b.absent:
 		return fmt.Sprintf("removal %d", b.id)
 	}
 	return fmt.Sprintf("save %d", b.id)
