@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"stateproxy/internal/backend"
+	"stateproxy/internal/sock"
 	"stateproxy/wire"
 )
 
@@ -24,12 +25,17 @@ type blockedError struct{ err error }
 func (e *blockedError) Error() string { return "former owner of the session: " + e.err.Error() }
 func (e *blockedError) Unwrap() error { return e.err }
 
+// patience is how long a client is taken to be still there. After a longer wait
+// for a lock the proxy looks before it sends the answer, which costs a system
+// call: one that gave up meanwhile would leave the lock behind. That a client
+// left earlier is seen by undoGrant.
+const patience = 50 * time.Millisecond
+
 // relay passes the answer in c.x on to the client.
 func (c *conn) relay(s *Settings) (keep bool) {
 	x, o := &c.x, &c.outcome
 	o.Status = x.Response.Status
-	took := x.Op == wire.OpGetExclusive && x.Response.Status == wire.StatusOK
-	if took && c.nc.PeerClosed() {
+	if (o.Wait > patience || !sock.TellsDelivery) && c.lock().Set && c.nc.PeerClosed() {
 		return c.undelivered(io.ErrUnexpectedEOF)
 	}
 	n, err := c.write(s, x.Answer, x.Ended)
@@ -38,10 +44,12 @@ func (c *conn) relay(s *Settings) (keep bool) {
 		return c.undelivered(err)
 	}
 	if x.Tail == 0 {
+		c.granted = grant{c.lock(), x.place, n}
 		return true
 	}
 	tail := x.Tail
 	err = x.CopyTail(c.nc.Conn)
+	c.nc.Sent(tail - x.Tail)
 	o.ResponseBytes += tail - x.Tail
 	if err != nil {
 		o.Reason, o.Err = CutTail, err
@@ -78,16 +86,45 @@ func (c *conn) giveBack(cookie wire.Int) {
 	if !cookie.Set {
 		return
 	}
-	x := &c.x
-	release := backend.Exchange{
+	c.outcome.LockReleased = c.release(c.x.place, c.x.req, cookie)
+}
+
+func (c *conn) release(at *place, req *wire.Request, cookie wire.Int) (done bool) {
+	x := backend.Exchange{
 		Op:       wire.OpRelease,
-		Request:  backend.ReleaseRequest(nil, x.req, cookie),
+		Request:  backend.ReleaseRequest(nil, req, cookie),
 		Deadline: time.Now().Add(c.settings().Budget),
 	}
-	if x.place.conns.RoundTrip(c.p.stopped, &release) == nil {
-		c.outcome.LockReleased = release.Response.Status == wire.StatusOK
-		release.Release()
+	if at.conns.RoundTrip(c.p.stopped, &x) != nil {
+		return false
 	}
+	done = x.Response.Status == wire.StatusOK
+	x.Release()
+	return done
+}
+
+// grant is a lock that an answer told the client of.
+type grant struct {
+	cookie wire.Int
+	place  *place
+	bytes  int // of the answer
+}
+
+// undoGrant is called at the end of the connection. If the last thing sent was
+// the grant of a lock, and the client's system never took it, the client was
+// gone before: the lock is released.
+func (c *conn) undoGrant() {
+	g := c.granted
+	if !g.cookie.Set || !c.nc.Unacknowledged(g.bytes) {
+		return
+	}
+	// The request's bytes are gone, but nothing was parsed after it.
+	req := &wire.Request{Target: wire.AppendEncoded(nil, c.x.key.Full)}
+	c.outcome = Outcome{
+		Client: c.client, Session: c.x.id, Backend: g.place.name, Start: time.Now(), Reason: ClientGone,
+		Err: io.ErrUnexpectedEOF, LockReleased: c.release(g.place, req, g.cookie),
+	}
+	c.finish()
 }
 
 // write sends b to the client within the stall limit from now on.

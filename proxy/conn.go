@@ -34,6 +34,7 @@ type conn struct {
 	lingering  bool      // read on for a moment before closing
 
 	targets wire.TargetParser
+	granted grant // lock that the last answer told the client of
 	req     wire.Request
 	x       exchange
 	outcome Outcome
@@ -66,6 +67,7 @@ func (c *conn) serve() {
 	defer c.p.remove(c)
 	defer c.nc.Close()
 	defer func() { sock.Recycle(c.in) }()
+	defer c.undoGrant()
 	for c.idleDeadline(time.Now(), c.settings()) == nil && !c.isLeaving() {
 		err := c.nc.ReadLoop(c)
 		if c.long > 0 && err == nil && c.serveLong() {
@@ -244,6 +246,7 @@ func (c *conn) route(now time.Time) (keep bool) {
 	t := c.p.table.Load()
 	x, o := &c.x, &c.outcome
 	x.Op, x.req, x.place, x.moved = c.req.Op(), &c.req, nil, false
+	c.granted = grant{}
 	x.key = c.targets.Parse(c.req.Target)
 	x.id = keyHash(c.p.salt, x.key.Full)
 	x.Started, x.Deadline = now, now.Add(t.settings.Budget)

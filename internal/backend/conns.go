@@ -10,9 +10,10 @@ import (
 )
 
 // checkAfter is for how long an idle connection is trusted without a look
-// whether the backend has closed it. A busy one is used again within
-// microseconds, and the look costs a system call.
-const checkAfter = 5 * time.Millisecond
+// whether the backend has closed it. A busy one is used again before, and the
+// look costs a system call. A request that meets a dead one is sent again where
+// that can be told to be harmless, and the first closes all idle connections.
+const checkAfter = 50 * time.Millisecond
 
 var errQueueFull = errors.New("too many requests wait for a connection")
 
@@ -20,7 +21,9 @@ var errQueueFull = errors.New("too many requests wait for a connection")
 // that another request gave back.
 func (p *Pool) take(ctx context.Context, s *Settings, x *Exchange, fresh bool) (c *conn, reused bool, err error) {
 	if !fresh {
-		if c := p.takeIdle(s, x.Started); c != nil {
+		now := x.Started
+		x.Started = time.Time{} // a later exchange must not take it for the present
+		if c := p.takeIdle(s, now); c != nil {
 			return c, true, nil
 		}
 	}
@@ -107,7 +110,7 @@ func (p *Pool) takeIdle(s *Settings, now time.Time) *conn {
 		p.idle = p.idle[:n-1]
 		p.mu.Unlock()
 		age := now.Sub(c.used) // below 0 if c was used after the request came
-		if age < checkAfter || age < s.IdleTimeout && c.Idle() {
+		if age >= 0 && age < checkAfter || age < s.IdleTimeout && c.Idle() {
 			p.counts.reused.Add(1)
 			return c
 		}

@@ -19,7 +19,7 @@ type Exchange struct {
 	Request  []byte    // head and body as they go out, or their first part
 	Rest     io.Reader // the rest of the body; nil if Request is all
 	RestLen  int64     // bytes of it
-	Started  time.Time // when the request came, for it saves looking at the clock; zero is now
+	Started  time.Time // the present, for it saves looking at the clock; zero after each use
 	Deadline time.Time // when all must be over
 
 	Response wire.Response // slices into Answer

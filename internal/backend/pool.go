@@ -165,11 +165,10 @@ func repeatable(x *Exchange, e *Error) bool {
 		return false // part of the body may be gone
 	}
 	switch e.Reason {
-	case SendError:
+	case SendError, Closed:
 		if !e.Sent {
 			return true
 		}
-	case Closed:
 	default:
 		return false
 	}
@@ -200,6 +199,9 @@ func (p *Pool) try(s *Settings, c *conn, x *Exchange) *Error {
 	case err != nil:
 		e := &Error{Address: p.Address, Sent: written > 0, Err: err}
 		e.Reason = failure(err, written < len(x.Request), x.in.n > 0)
+		if (e.Reason == SendError || e.Reason == Closed) && x.Rest == nil && c.Unacknowledged(written) {
+			e.Sent = false // the backend had closed before the request came
+		}
 		if e.Reason == Timeout && written == len(x.Request) && p.awaitLate(c, x) {
 			return e
 		}
@@ -233,7 +235,8 @@ func sendLong(c *conn, x *Exchange) error {
 		return err
 	}
 	src := &io.LimitedReader{R: x.Rest, N: x.RestLen}
-	_, err := io.Copy(c.Conn.Conn, src)
+	n, err := io.Copy(c.Conn.Conn, src)
+	c.Sent(n)
 	if err == nil && src.N > 0 {
 		err = io.ErrUnexpectedEOF
 	}

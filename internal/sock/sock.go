@@ -13,7 +13,6 @@
 package sock
 
 import (
-	"io"
 	"net"
 	"syscall"
 )
@@ -37,6 +36,7 @@ type Handler interface {
 type Conn struct {
 	net.Conn
 	raw  syscall.RawConn // nil: only plain Read and Write can be used
+	sent int64           // bytes written, those that Sent tells of included
 	loop loopState
 }
 
@@ -74,6 +74,9 @@ func (c *Conn) Exchange(out []byte, h Handler) (written int, err error) {
 	return written, c.plainLoop(h)
 }
 
+// Sent tells of bytes that were written to the connection past its own methods.
+func (c *Conn) Sent(n int64) { c.sent += n }
+
 func (c *Conn) plainLoop(h Handler) error {
 	for {
 		n, err := c.Conn.Read(h.Space())
@@ -84,17 +87,4 @@ func (c *Conn) plainLoop(h Handler) error {
 			return err
 		}
 	}
-}
-
-// ReadFrom lets io.Copy use what the connection itself offers, such as splice.
-func (c *Conn) ReadFrom(r io.Reader) (int64, error) {
-	if l, ok := r.(*io.LimitedReader); ok {
-		if s, ok := l.R.(*Conn); ok { // splice wants to see the bare connection
-			inner := io.LimitedReader{R: s.Conn, N: l.N}
-			n, err := io.Copy(c.Conn, &inner)
-			l.N = inner.N
-			return n, err
-		}
-	}
-	return io.Copy(c.Conn, r)
 }

@@ -78,19 +78,20 @@ func (c *Conn) onReady(fd uintptr) bool {
 
 // Write writes all of b. Inside a loop it tries the socket directly and waits
 // only for what the socket does not take at once.
-func (c *Conn) Write(b []byte) (int, error) {
-	if c.loop.fd == 0 {
-		return c.Conn.Write(b)
+func (c *Conn) Write(b []byte) (n int, err error) {
+	if c.loop.fd != 0 {
+		var errno syscall.Errno
+		if n, errno = rawWrite(c.loop.fd, b); errno != 0 && errno != syscall.EAGAIN {
+			return 0, os.NewSyscallError("write", errno)
+		}
 	}
-	n, errno := rawWrite(c.loop.fd, b)
-	switch {
-	case errno != 0 && errno != syscall.EAGAIN:
-		return 0, os.NewSyscallError("write", errno)
-	case n == len(b):
-		return n, nil
+	if n < len(b) {
+		var m int
+		m, err = c.Conn.Write(b[n:])
+		n += m
 	}
-	m, err := c.Conn.Write(b[n:])
-	return n + m, err
+	c.sent += int64(n)
+	return n, err
 }
 
 // Idle reports whether the connection is open and holds nothing unread, as a
@@ -153,7 +154,7 @@ func rawRead(fd uintptr, p []byte) (int, syscall.Errno) {
 
 func rawWrite(fd uintptr, p []byte) (int, syscall.Errno) {
 	for {
-		n, _, errno := syscall.RawSyscall(syscall.SYS_WRITE, fd, uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)))
+		n, _, errno := syscall.RawSyscall(syscall.SYS_WRITE, fd, uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)))
 		if errno == 0 {
 			return int(n), 0
 		}

@@ -1,0 +1,46 @@
+package backend
+
+import "time"
+
+// Age makes the idle connections d older than they are.
+func (p *Pool) Age(d time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, c := range p.idle {
+		c.used = c.used.Add(-d)
+	}
+}
+
+// LastUsed returns when the connection became idle that is used next.
+func (p *Pool) LastUsed() time.Time {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.idle[len(p.idle)-1].used
+}
+
+// Quiet reports whether every idle connection is open and has brought nothing.
+func (p *Pool) Quiet() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, c := range p.idle {
+		if !c.Idle() {
+			return false
+		}
+	}
+	return true
+}
+
+// Tracked returns how many connections Abort would close.
+func (p *Pool) Tracked() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.all)
+}
+
+// What tests need to know of the insides.
+const (
+	LateWait   = lateWait
+	LateLimit  = lateLimit
+	CheckAfter = checkAfter
+	FirstRead  = firstRead
+)

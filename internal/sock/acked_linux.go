@@ -1,0 +1,24 @@
+package sock
+
+import "golang.org/x/sys/unix"
+
+// TellsDelivery is whether Unacknowledged can tell anything on this system.
+const TellsDelivery = true
+
+// Unacknowledged reports whether the peer's system has certainly not taken a
+// byte of the last n that were written. It tells after a failure whether a
+// message can have reached the other program: one that had closed its end
+// before is answered by a reset and never acknowledged. False means that it may
+// have, or that this can't be told.
+func (c *Conn) Unacknowledged(n int) bool {
+	if c.raw == nil || n <= 1 {
+		return false
+	}
+	none := false
+	err := c.raw.Control(func(fd uintptr) {
+		info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
+		// What is acknowledged may count the connection's beginning as one.
+		none = err == nil && int64(info.Bytes_acked) <= c.sent-int64(n)+1
+	})
+	return err == nil && none
+}
