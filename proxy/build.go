@@ -16,6 +16,7 @@ type plan struct {
 	nextAt   time.Time
 	old      *table // nil for the first
 	down     map[string]bool
+	close    string // pool whose former rings are forgotten
 	now      time.Time
 }
 
@@ -152,6 +153,9 @@ func (t *table) remember(pl plan, window time.Duration) {
 			olds = olds[i : i+1]
 		}
 		q.remember(pl.now, window, olds)
+		if q.name == pl.close {
+			q.formers = nil
+		}
 		for i := range q.formers {
 			f := &q.formers[i]
 			f.gone = make([]bool, len(f.owners))

@@ -269,7 +269,12 @@ func (p *Proxy) evacuationStatus(now time.Time) (list []EvacuationStatus) {
 	evacuations := p.evacuations
 	p.mu.Unlock()
 	for _, e := range evacuations {
-		list = append(list, p.statusOf(e, now))
+		e.mu.Lock()
+		looked := e.looked
+		e.mu.Unlock()
+		if looked {
+			list = append(list, p.statusOf(e, now))
+		}
 	}
 	return list
 }

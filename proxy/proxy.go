@@ -199,6 +199,25 @@ func (p *Proxy) SetInstance(name, nonce string) (restarted bool, twin string) {
 	return before != nil, twin
 }
 
+// CloseWindows forgets the former owners of a pool's sessions: those that were not
+// brought over yet are lost. It returns false if there is no pool of that name.
+func (p *Proxy) CloseWindows(pool string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	old := p.table.Load()
+	if old.poolNamed(pool) == nil {
+		return false
+	}
+	pl := old.again(p.down, time.Now())
+	pl.close = pool
+	t, err := p.build(pl)
+	if err != nil { // the settings have made a table before, so there is none
+		return false
+	}
+	p.publish(t, old)
+	return true
+}
+
 // target returns the place whose health goes by name, nil if there is none.
 func (t *table) target(name string) *place {
 	for _, place := range t.places() {

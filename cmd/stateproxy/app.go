@@ -18,6 +18,7 @@ import (
 	"stateproxy/internal/admin"
 	"stateproxy/internal/backend"
 	"stateproxy/internal/config"
+	"stateproxy/internal/systemd"
 	"stateproxy/proxy"
 )
 
@@ -30,6 +31,9 @@ type app struct {
 	proxy   *proxy.Proxy
 	checker *health.Checker
 	admin   *admin.Admin
+
+	supervisor *systemd.Supervisor // set before run; the zero value is none
+	hup        chan os.Signal      // asks for a look at the config file
 
 	mu        sync.Mutex // guards what follows; held during a reload
 	config    *config.Config
@@ -62,6 +66,12 @@ func (h *levelHook) set(l zerolog.Level) {
 	h.level = l
 }
 
+func (h *levelHook) name() string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.level.String()
+}
+
 // Run implements zerolog.Hook.
 func (h *levelHook) Run(e *zerolog.Event, l zerolog.Level, _ string) {
 	h.mu.Lock()
@@ -76,6 +86,7 @@ func newApp(c *config.Config, file string, raw []byte, log zerolog.Logger) *app 
 	a := &app{
 		file: file, raw: raw, level: &levelHook{level: logLevel(c.Log.Level)},
 		listeners: map[string]net.Listener{}, started: make(chan struct{}), fatal: make(chan error, 1), config: c,
+		supervisor: &systemd.Supervisor{}, hup: make(chan os.Signal, 1),
 	}
 	a.log = log.Level(zerolog.TraceLevel).Hook(a.level)
 	failed := &failures{log: a.log}
@@ -90,14 +101,15 @@ func newApp(c *config.Config, file string, raw []byte, log zerolog.Logger) *app 
 		failed.note(o)
 	}
 	a.admin.Proxy = a.proxy.Status
+	a.admin.Actions, a.admin.Token, a.admin.Config = a.actions(), a.token, a.effectiveConfig
+	a.admin.LogLevel = a.level.name
 	return a
 }
 
 // run serves until ctx ends, then drains. It returns nil after an orderly end.
 func (a *app) run(ctx context.Context) error {
-	hup := make(chan os.Signal, 1)
-	notifyReload(hup)
-	defer signal.Stop(hup)
+	notifyReload(a.hup)
+	defer signal.Stop(a.hup)
 	if err := a.start(); err != nil {
 		a.closeAll()
 		return err
@@ -110,8 +122,14 @@ func (a *app) run(ctx context.Context) error {
 		}
 	})
 	background.Go(func() { a.keepState(bg) })
+	background.Go(func() { a.supervisor.RunWatchdog(bg, a.alive) })
 	background.Go(func() {
 		if err := a.proxy.Run(bg); err != nil {
+			a.die(err)
+		}
+	})
+	background.Go(func() {
+		if err := a.admin.Run(bg); err != nil {
 			a.die(err)
 		}
 	})
@@ -124,7 +142,7 @@ func (a *app) run(ctx context.Context) error {
 				a.die(err)
 			}
 		})
-		background.Go(func() { a.forwardReloads(bg, hup, w) })
+		background.Go(func() { a.forwardReloads(bg, w) })
 	}
 	var err error
 	select {
@@ -142,10 +160,10 @@ func (a *app) run(ctx context.Context) error {
 }
 
 // forwardReloads has the watcher look at the file when a signal asks for it.
-func (a *app) forwardReloads(ctx context.Context, hup <-chan os.Signal, w *config.Watcher) {
+func (a *app) forwardReloads(ctx context.Context, w *config.Watcher) {
 	for {
 		select {
-		case <-hup:
+		case <-a.hup:
 			a.log.Info().Msg("reload asked for by signal")
 			w.Poke()
 		case <-ctx.Done():
@@ -172,6 +190,7 @@ func (a *app) start() error {
 	}
 	a.log.Info().Str("version", version).Int("backends", len(a.config.Backends)).Msg("stateproxy runs")
 	a.admin.Loaded(admin.Reload{At: time.Now(), OK: true})
+	a.tellReady()
 	close(a.started)
 	return nil
 }
@@ -235,7 +254,7 @@ func (a *app) openListeners(c *config.Config) (map[string]net.Listener, error) {
 		if a.listeners[address] != nil {
 			continue
 		}
-		ln, err := net.Listen("tcp", address)
+		ln, err := a.supervisor.Listen(address)
 		if err != nil {
 			for _, ln := range opened {
 				ln.Close()
@@ -274,7 +293,7 @@ func (a *app) openAdmin(c *config.Config) (net.Listener, error) {
 	if c.Admin.Listen == "" || a.adminLn != nil && c.Admin.Listen == a.config.Admin.Listen {
 		return nil, nil
 	}
-	ln, err := net.Listen("tcp", c.Admin.Listen)
+	ln, err := a.supervisor.Listen(c.Admin.Listen)
 	if err != nil {
 		return nil, fmt.Errorf("admin.listen: %w", err)
 	}
@@ -298,26 +317,40 @@ func (a *app) swapAdmin(c *config.Config, ln net.Listener) {
 	})
 }
 
-// reload takes the changed bytes of the config file.
-func (a *app) reload(data []byte) {
+// reload takes the changed bytes of the config file. What became of it is
+// logged.
+func (a *app) reload(data []byte) { _ = a.take(data) }
+
+// take makes data the config in force, or returns why it does not, and logs it.
+func (a *app) take(data []byte) error {
+	defer a.reloading()()
 	c, err := config.Parse(a.file, data)
-	if err != nil {
-		a.refused(err)
-		return
+	if err == nil {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		if err = a.checkMove(c); err == nil {
+			return a.change(c)
+		}
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
+	a.refused(err)
+	return err
+}
+
+// change makes c the config in force, or returns why it does not, and logs it.
+// a.mu is held.
+func (a *app) change(c *config.Config) error {
 	if a.draining {
-		return
+		return errors.New("the proxy is about to stop")
 	}
 	changes := config.Diff(a.config, c)
 	change, err := a.apply(c)
 	if err != nil {
 		a.refused(err)
-		return
+		return err
 	}
 	moved := a.logReload(changes, change)
 	a.admin.Loaded(admin.Reload{At: time.Now(), OK: true, Changes: changes, Moved: moved})
+	return nil
 }
 
 // logReload tells what a reload changed and what share of sessions it moves. It
@@ -351,9 +384,11 @@ func (a *app) probe(ctx context.Context, t health.Target) error {
 	restarted, twin := a.proxy.SetInstance(t.Name, nonce)
 	if restarted {
 		a.log.Warn().Str("backend", t.Name).Str("address", t.Address).Msg("backend was restarted: the sessions it held are gone")
+		a.admin.Note(admin.Event{Level: admin.Warn, Kind: admin.BackendRestarted, Backend: t.Name, Text: "it was restarted: the sessions it held are gone"})
 	}
 	if twin != "" {
 		a.log.Error().Str("backend", t.Name).Str("twin", twin).Msg("two backends lead to one server: give it one name and address")
+		a.admin.Note(admin.Event{Level: admin.Error, Kind: admin.BackendTwin, Backend: t.Name, Text: "leads to the same server as " + twin + ": give it one name and address"})
 	}
 	return nil
 }
@@ -364,6 +399,7 @@ func (a *app) routingChanged(c proxy.Change) {
 	shares, most := movedShares(c)
 	if most > 0 {
 		a.log.Info().Dict("moved_share", shares).Msg("routing changed")
+		a.admin.Note(admin.Event{Kind: admin.RoutingChanged, Text: fmt.Sprintf("%.1f%% of sessions have another owner now", 100*most)})
 	}
 }
 
@@ -381,16 +417,17 @@ func movedShares(c proxy.Change) (shares *zerolog.Event, most float64) {
 // healthChanged takes an event of the checker.
 func (a *app) healthChanged(e health.Event) {
 	change, changed := a.proxy.SetUp(e.Name, e.Up)
-	l := a.log.Warn()
+	l, level, kind := a.log.Warn(), admin.Error, admin.BackendEjected
 	msg := "backend ejected"
 	switch {
 	case e.Up && e.Kept:
-		msg = "backend fails, but so many do that it is kept"
+		kind, msg = admin.BackendKept, "backend fails, but so many do that it is kept"
 	case e.Up && !changed:
-		l, msg = a.log.Info(), "backend is well again"
+		l, level, kind, msg = a.log.Info(), admin.Info, admin.BackendWell, "backend is well again"
 	case e.Up:
-		l, msg = a.log.Info(), "backend readmitted"
+		l, level, kind, msg = a.log.Info(), admin.Info, admin.BackendReadmitted, "backend readmitted"
 	}
+	a.admin.Note(admin.Event{Time: e.Time, Level: level, Kind: kind, Backend: e.Name, Text: e.Reason})
 	l.Str("backend", e.Name).Str("address", e.Address).Str("reason", e.Reason)
 	if e.HoldDown > 0 {
 		l.Dur("hold_down_ms", e.HoldDown)
@@ -413,6 +450,7 @@ func (a *app) drain() {
 	a.draining = true
 	limit := a.config.Timeouts.Drain
 	a.mu.Unlock()
+	a.told(a.supervisor.Stopping())
 	a.admin.Drain()
 	a.log.Info().Dur("limit_ms", limit).Msg("draining")
 	ctx, cancel := context.WithTimeout(context.Background(), limit)

@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime"
 	"syscall"
 )
 
@@ -40,12 +41,21 @@ func commands() []command {
 		{"demo", "proxy, three state servers and simulated traffic on loopback", runDemo},
 		{"server", "run the built-in state server alone", runServer},
 		{"farm", "simulate an IIS farm against a proxy or state server and look for damage", runFarm},
+		{"drain", "empty a backend so that it can be shut down, or take that back", runDrain},
+		{"status", "show the state of the proxy on this machine", runStatus},
+		{"tail", "show requests as they end", runTail},
+		{"probe", "try the way to one state server or proxy and say what is wrong", runProbe},
+		{"ring", "show where sessions go by a config file, and what a change of it moves", runRing},
+		{"service", "run as a Windows service: install, uninstall, start, stop, reload, status", runService},
 		{"healthcheck", "exit 0 if the proxy on this machine is ready, for containers", runHealthcheck},
 		{"version", "print version, commit and platform", printVersion},
 	}
 }
 
 func main() {
+	// With a single P the runtime takes it away whenever the poller waits for long,
+	// and hands it back for every packet. A second one costs nothing.
+	runtime.GOMAXPROCS(max(runtime.GOMAXPROCS(0), 2))
 	// The first signal ends things in order, a second one at once.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)

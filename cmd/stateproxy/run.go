@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"stateproxy/internal/config"
+	"stateproxy/internal/systemd"
 )
 
 func runProxy(ctx context.Context, std stdio, args []string) int {
@@ -22,7 +23,11 @@ func runProxy(ctx context.Context, std stdio, args []string) int {
 		fmt.Fprintln(std.err, err)
 		return exitError
 	}
-	if err := newApp(c, *file, raw, newLogger(std.err, c.Log)).run(ctx); err != nil {
+	a := newApp(c, *file, raw, newLogger(std.err, c.Log))
+	if a.supervisor, err = systemd.New(); err != nil {
+		return failed(std, "run", err)
+	}
+	if err := a.run(ctx); err != nil {
 		return failed(std, "run", err)
 	}
 	return exitOK

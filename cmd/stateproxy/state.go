@@ -3,8 +3,12 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
 	"time"
 
+	"stateproxy/internal/admin"
 	"stateproxy/internal/config"
 	"stateproxy/internal/statefile"
 	"stateproxy/proxy"
@@ -23,6 +27,9 @@ func stateFile(c *config.Config, configFile string) string {
 	case "":
 		if configFile == "" {
 			return ""
+		}
+		if folder := os.Getenv("STATE_DIRECTORY"); folder != "" { // systemd's, where the config's folder is read-only
+			return filepath.Join(folder, filepath.Base(configFile)+".state")
 		}
 		return configFile + ".state"
 	}
@@ -110,6 +117,9 @@ func (a *app) watchEvacuations() {
 			l.Time("may_hold_unknown_sessions_until", e.BlindUntil)
 		}
 		l.Msg([]string{"", "emptying backend", "all known sessions have left the backend", "backend is empty: safe to shut down"}[stage])
+		if stage == 3 {
+			a.admin.Note(admin.Event{Kind: admin.BackendEmptied, Backend: e.Backend, Text: fmt.Sprintf("it is empty and may be shut down; %d sessions were brought over", e.Moved)})
+		}
 	}
 	a.stages = stages
 }

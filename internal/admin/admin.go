@@ -1,25 +1,29 @@
-// Package admin shows what the proxy does: metrics for Prometheus, health
-// endpoints for load balancers and the status as JSON.
+// Package admin shows what the proxy does and lets operators act: metrics for
+// Prometheus, health endpoints for load balancers, an API in JSON and a dashboard.
 //
 //	a := &admin.Admin{Version: "1.2.0", Proxy: p.Status, Health: checker.Status}
-//	p.Done = a.Observe                              // counts every request
+//	p.Done = a.Observe                               // counts every request
 //	a.Loaded(admin.Reload{At: time.Now(), OK: true}) // after each load of the config
+//	go a.Run(ctx)                                    // history, findings, live stream
 //	go a.Serve(ln)
-//	a.Drain()                                       // /readyz says no from here on
+//	a.Note(admin.Event{Kind: admin.BackendEjected, Backend: "s1", Text: "refused"})
+//	a.Drain()                                        // /readyz says no from here on
 //
-// It reads snapshots and counts outcomes, and changes nothing. Which address to
-// listen on is left to the caller; there is no password, so it should be loopback.
+// It reads snapshots and counts outcomes, and changes nothing but by the funcs in
+// Actions. To act takes the token; to read takes it, too, for requests that do
+// not come in on loopback. Which address to listen on is left to the caller.
 //
 // Of an Outcome it keeps numbers only, by operation, status, reason and backend,
-// so that nothing a client has chosen, such as an application's name, is shown.
+// so that nothing a client has chosen, such as an application's name, is shown,
+// but for the live request log, which is kept nowhere.
 package admin
 
 import (
 	"context"
+	"fmt"
 	"log"
 	"net"
 	"net/http"
-	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -51,15 +55,35 @@ type Admin struct {
 	// Always allowed are localhost and IP addresses.
 	Hosts []string
 
+	// Token returns what those who act must know; "" or a nil func turns acting
+	// off, and reading from other machines. It is called for each such request.
+	Token func() string
+	// Actions are what they can do.
+	Actions Actions
+	// Config returns the config in force as YAML, without secrets; nil means that
+	// it is not shown.
+	Config func() string
+	// LogLevel returns the present one of LogLevels; nil means that it is unknown.
+	LogLevel func() string
+	// Findings returns what others have found, to be shown with an Admin's own; nil
+	// means nothing. It is called as Proxy is.
+	Findings func() []Finding
+
 	// ErrorLog is told of broken connections and panics; nil means the standard
 	// logger, as in http.Server.
 	ErrorLog *log.Logger
 
 	counts   counts
+	tails    tails
+	feed     feed
+	history  history
 	draining atomic.Bool
 
-	mu    sync.Mutex
-	loads loads // guarded by mu
+	mu         sync.Mutex // guards what follows
+	loads      loads
+	firstSeen  map[findingKey]time.Time // of the findings that there are; replaced, never changed
+	wellSince  time.Time                // zero while there is a finding that matters
+	wrongToken time.Time                // of the last event that told of one
 }
 
 // Reload is the outcome of loading the config.
@@ -76,42 +100,47 @@ type loads struct {
 	first, inForce time.Time // first load that was OK; the last one
 	ok, refused    int64     // after the first
 	last           Reload    // zero before the first
+	refusedSince   time.Time // first refusal since a load was OK
+	recent         []Reload  // up to maxLoads, the oldest first
 }
 
 // Loaded takes the outcome of a load of the config: the first one, and each
 // reload. The first that is OK does not count as a reload; the uptime begins
 // with it.
 func (a *Admin) Loaded(r Reload) {
-	r.Changes = slices.Clone(r.Changes)
+	r.Changes = slices.Clone(r.Changes[:min(len(r.Changes), maxChanges)])
+	r.Error = clip(r.Error)
+	a.Note(a.take(r))
+}
+
+// take keeps the outcome of a load and returns what there is to note.
+func (a *Admin) take(r Reload) Event {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	l := &a.loads
 	l.last = r
-	switch {
-	case !r.OK:
-		l.refused++
-		return
-	case l.first.IsZero():
-		l.first = r.At
-	default:
-		l.ok++
+	l.recent = push(l.recent, r, maxLoads)
+	if !r.OK {
+		if l.refused++; l.refusedSince.IsZero() {
+			l.refusedSince = r.At
+		}
+		return Event{Time: r.At, Level: Error, Kind: ConfigRefused, Text: "config refused, the old one stays in force:\n" + r.Error}
 	}
-	l.inForce = r.At
+	l.inForce, l.refusedSince = r.At, time.Time{}
+	if l.first.IsZero() {
+		l.first = r.At
+		return Event{Time: r.At, Kind: ConfigLoaded, Text: "the first config is in force"}
+	}
+	l.ok++
+	text := fmt.Sprintf("config reloaded, %.1f%% of sessions get another owner", r.Moved*100)
+	return Event{Time: r.At, Kind: ConfigReloaded, Text: strings.Join(append([]string{text}, r.Changes...), "\n")}
 }
 
 // Drain makes /readyz say no for good, so that load balancers send no more.
-func (a *Admin) Drain() { a.draining.Store(true) }
-
-// Handler returns the endpoints: /healthz, /readyz, /metrics, /api/v1/status
-// and, the same, /api/status. They answer GET and HEAD only.
-func (a *Admin) Handler() http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", serveHealth)
-	mux.HandleFunc("GET /readyz", a.serveReady)
-	mux.Handle("GET /metrics", a.metrics())
-	mux.HandleFunc("GET /api/status", a.serveStatus)
-	mux.HandleFunc("GET /api/v1/status", a.serveStatus)
-	return a.guard(mux)
+func (a *Admin) Drain() {
+	if !a.draining.Swap(true) {
+		a.Note(Event{Level: Warn, Kind: Draining, Text: "the proxy is about to stop"})
+	}
 }
 
 // Bounds of the HTTP server.
@@ -125,12 +154,16 @@ const (
 )
 
 // Serve answers requests on ln until that is closed, by whoever has opened it,
-// and returns the listener's error: one that is net.ErrClosed. Requests under
-// way get two seconds to finish, then their connections are closed. It may run
-// for several listeners at once.
+// and returns the listener's error: one that is net.ErrClosed. Streams end at
+// once; other requests under way get two seconds to finish, then their
+// connections are closed. It may run for several listeners at once.
 func (a *Admin) Serve(ln net.Listener) error {
+	closed := make(chan struct{})
 	s := &http.Server{
-		Handler:           a.Handler(),
+		Handler: a.Handler(),
+		BaseContext: func(net.Listener) context.Context {
+			return context.WithValue(context.Background(), closedKey{}, closed)
+		},
 		ReadHeaderTimeout: readHeaderTimeout,
 		ReadTimeout:       readTimeout,
 		WriteTimeout:      writeTimeout,
@@ -139,6 +172,7 @@ func (a *Admin) Serve(ln net.Listener) error {
 		ErrorLog:          a.ErrorLog,
 	}
 	err := s.Serve(ln)
+	close(closed)
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
 	if s.Shutdown(ctx) != nil {
@@ -147,58 +181,12 @@ func (a *Admin) Serve(ln net.Listener) error {
 	return err
 }
 
-// guardHeaders go out with every answer.
-var guardHeaders = [...][2]string{
-	{"Cache-Control", "no-store"},
-	{"Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"},
-	{"Cross-Origin-Resource-Policy", "same-origin"},
-	{"Referrer-Policy", "no-referrer"},
-	{"X-Content-Type-Options", "nosniff"},
-	{"X-Frame-Options", "DENY"},
-}
+// closedKey is the context key for a channel that is closed when the listener
+// of a request is.
+type closedKey struct{}
 
-// guard keeps web pages in an administrator's browser from reading through it
-// what is meant for him alone.
-func (a *Admin) guard(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		for _, h := range guardHeaders {
-			w.Header().Set(h[0], h[1])
-		}
-		if !a.allowedHost(r.Host) {
-			http.Error(w, "This host name is not served here. Use localhost or the IP address.", http.StatusMisdirectedRequest)
-			return
-		}
-		next.ServeHTTP(w, r)
-	})
-}
-
-// allowedHost reports whether a request may be addressed to hostport. A page can
-// make its own host name resolve to loopback, but it can't take over an address,
-// localhost or the names in Hosts.
-func (a *Admin) allowedHost(hostport string) bool {
-	host, _, err := net.SplitHostPort(hostport)
-	if err != nil { // no port
-		host = strings.TrimSuffix(strings.TrimPrefix(hostport, "["), "]")
-	}
-	if host == "" { // HTTP/1.0 without a Host header, which no browser speaks
-		return true
-	}
-	if _, err := netip.ParseAddr(host); err == nil {
-		return true
-	}
-	host = strings.TrimSuffix(host, ".")
-	same := func(name string) bool { return strings.EqualFold(name, host) }
-	return same("localhost") || slices.ContainsFunc(a.Hosts, same)
-}
-
-// serveHealth says that the process lives.
-func serveHealth(w http.ResponseWriter, _ *http.Request) {
-	writeText(w, http.StatusOK, "ok\n")
-}
-
-// writeText sends a plain answer. An error would be the client's, who is gone.
-func writeText(w http.ResponseWriter, status int, text string) {
-	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	w.WriteHeader(status)
-	_, _ = w.Write([]byte(text))
+// closing returns that channel; nil, which never closes, if there is none.
+func closing(r *http.Request) <-chan struct{} {
+	closed, _ := r.Context().Value(closedKey{}).(chan struct{})
+	return closed
 }

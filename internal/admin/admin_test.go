@@ -2,12 +2,14 @@ package admin
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -22,8 +24,16 @@ func ask(t *testing.T, h http.Handler, request string) *http.Response {
 	t.Helper()
 	method, path, _ := strings.Cut(request, " ")
 	w := httptest.NewRecorder()
-	h.ServeHTTP(w, httptest.NewRequest(method, "http://localhost:42480"+path, nil))
+	h.ServeHTTP(w, onLoopback(httptest.NewRequest(method, "http://localhost:42480"+path, nil)))
 	return w.Result()
+}
+
+// onLoopback returns r as if it had come in on loopback.
+func onLoopback(r *http.Request) *http.Request { return cameInOn(r, "127.0.0.1:42480") }
+
+func cameInOn(r *http.Request, address string) *http.Request {
+	at := net.TCPAddrFromAddrPort(netip.MustParseAddrPort(address))
+	return r.WithContext(context.WithValue(r.Context(), http.LocalAddrContextKey, at))
 }
 
 func bodyOf(t *testing.T, r *http.Response) string {
@@ -67,12 +77,14 @@ func TestEndpoints(t *testing.T) {
 		{"GET /metrics", 200, "# HELP go_"},
 		{"GET /api/status", 200, "{\n  \"version\": 1,"},
 		{"GET /api/v1/status", 200, "{\n  \"version\": 1,"},
-		{"GET /api/v2/status", 404, "404 page not found"},
-		{"GET /", 404, "404 page not found"},
+		{"GET /api/v2/status", 404, "{\n  \"error\": \"There is nothing"},
+		{"GET /page", 404, "404 page not found"},
+		{"GET /assets/../admin.go", 307, ""},
+		{"GET /assets/", 404, "404 page not found"},
 		{"GET /healthz/", 404, "404 page not found"},
 		{"POST /healthz", 405, "Method Not Allowed"},
 		{"POST /metrics", 405, "Method Not Allowed"},
-		{"DELETE /api/status", 405, "Method Not Allowed"},
+		{"DELETE /api/status", 405, "{\n  \"error\": \"Want GET, HEAD.\""},
 		{"OPTIONS /readyz", 405, "Method Not Allowed"},
 	}
 	for _, tt := range tests {

@@ -175,6 +175,9 @@ func (a *Admin) Observe(o *proxy.Outcome) {
 	if o.Backend != "" {
 		b.wait.observe(o.Wait)
 	}
+	if a.tails.open.Load() > 0 {
+		a.tap(o)
+	}
 }
 
 // maxBackends is how many are told apart, but for a few more if several come at

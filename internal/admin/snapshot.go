@@ -15,6 +15,9 @@ type snapshot struct {
 	health   map[string]health.Status // by name
 	loads    loads
 	draining bool
+
+	firstSeen map[findingKey]time.Time
+	wellSince time.Time
 }
 
 func (a *Admin) snapshot() *snapshot {
@@ -29,7 +32,7 @@ func (a *Admin) snapshot() *snapshot {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	s.loads = a.loads
+	s.loads, s.firstSeen, s.wellSince = a.loads, a.firstSeen, a.wellSince
 	return s
 }
 

@@ -1,10 +1,9 @@
 package admin
 
 import (
-	"encoding/json"
-	"fmt"
 	"net/http"
 	"runtime"
+	"sync/atomic"
 	"time"
 
 	"stateproxy/health"
@@ -25,11 +24,29 @@ type status struct {
 	Ready         bool          `json:"ready"`          // what /readyz says
 	Problems      []string      `json:"problems"`       // why not, for people; empty if ready
 	Draining      bool          `json:"draining"`       // it is about to stop
+	Verdict       verdictStatus `json:"verdict"`
+	Acting        actingStatus  `json:"acting"`
 	Config        configStatus  `json:"config"`
 	Clients       clientStatus  `json:"clients"`
 	Requests      requestStatus `json:"requests"`
-	Pools         []poolStatus  `json:"pools"`    // in the order in which they are tried
-	Backends      []placeStatus `json:"backends"` // of the config, then former ones
+	Pools         []poolStatus  `json:"pools"`               // in the order in which they are tried
+	Backends      []placeStatus `json:"backends"`            // of the config, then former ones
+	Evacuations   []emptyStatus `json:"evacuations"`         // backends that are being emptied
+	Remembered    int64         `json:"remembered_sessions"` // that passed by within their time-out
+}
+
+// verdictStatus says whether all is well, and if not, what is wrong.
+type verdictStatus struct {
+	Level    Level           `json:"level"`          // of the most pressing finding: info means that all is well
+	Since    time.Time       `json:"since,omitzero"` // all is well, or the oldest finding of that level is there
+	Findings []findingStatus `json:"findings"`       // the most pressing first
+}
+
+// actingStatus tells what those with the token can do.
+type actingStatus struct {
+	Enabled  bool     `json:"enabled"`             // a token is configured
+	Actions  []string `json:"actions"`             // that are available
+	LogLevel string   `json:"log_level,omitempty"` // now
 }
 
 // buildStatus tells which program runs.
@@ -67,8 +84,11 @@ type clientStatus struct {
 
 // requestStatus tells of requests.
 type requestStatus struct {
-	InFlight int   `json:"in_flight"` // now
-	Total    int64 `json:"total"`
+	InFlight      int              `json:"in_flight"` // now
+	Total         int64            `json:"total"`
+	Moved         int64            `json:"moved"`          // whose session was brought over
+	LocksReleased int64            `json:"locks_released"` // taken for a client that was gone
+	Failed        map[string]int64 `json:"failed"`         // by reason; what never happened is left out
 }
 
 // poolStatus tells of one pool.
@@ -79,6 +99,15 @@ type poolStatus struct {
 	Since        time.Time      `json:"since,omitzero"` // when this ring came in force
 	Owners       []ownerStatus  `json:"owners"`
 	Windows      []windowStatus `json:"windows"` // handoffs under way, the latest first
+	Next         *nextStatus    `json:"next,omitempty"`
+}
+
+// nextStatus is routing that is to come.
+type nextStatus struct {
+	At          time.Time     `json:"at"`
+	Fingerprint string        `json:"fingerprint"` // 0000000000000000 if the pool will be gone
+	Moved       float64       `json:"moved"`
+	Owners      []ownerStatus `json:"owners"`
 }
 
 // ownerStatus tells of a backend's part in a pool.
@@ -95,12 +124,26 @@ type windowStatus struct {
 	Moved float64   `json:"moved"` // share of the pool's sessions that had another owner in it
 }
 
+// emptyStatus tells how far a backend that owns no sessions any more is emptied.
+type emptyStatus struct {
+	Backend    string    `json:"backend"`
+	Began      time.Time `json:"began"`
+	Moved      int       `json:"moved"`                // sessions brought over
+	Left       int       `json:"left"`                 // known sessions still to be moved
+	InUse      int       `json:"in_use"`               // of them, locked when last tried
+	Failed     int       `json:"failed"`               // of them, that could not be moved when last tried
+	Ends       time.Time `json:"ends,omitzero"`        // estimate
+	BlindUntil time.Time `json:"blind_until,omitzero"` // when the last session expires that may be there unknown
+	Missed     int64     `json:"missed"`               // sessions that the memory had no room for
+	Safe       bool      `json:"safe"`                 // it may be shut down
+}
+
 // placeStatus tells of one backend.
 type placeStatus struct {
 	Name         string        `json:"name"`
 	Address      string        `json:"address"`
 	Weight       int           `json:"weight"`                 // 0 for a former one
-	State        proxy.State   `json:"state"`                  // up, down, draining or former
+	State        proxy.State   `json:"state"`                  // up, down, draining, coming or former
 	FailingSince time.Time     `json:"failing_since,omitzero"` // of requests: since when none was answered
 	Connections  connsStatus   `json:"connections"`
 	Health       *healthStatus `json:"health,omitempty"` // absent while it is not watched
@@ -144,13 +187,7 @@ type healthStatus struct {
 
 // serveStatus answers with the status.
 func (a *Admin) serveStatus(w http.ResponseWriter, _ *http.Request) {
-	b, err := json.MarshalIndent(a.snapshot().status(), "", "  ")
-	if err != nil {
-		writeText(w, http.StatusInternalServerError, fmt.Sprintf("encode status: %v\n", err))
-		return
-	}
-	w.Header().Set("Content-Type", "application/json")
-	_, _ = w.Write(append(b, '\n'))
+	writeJSON(w, http.StatusOK, a.snapshot().status())
 }
 
 func (s *snapshot) status() *status {
@@ -165,9 +202,14 @@ func (s *snapshot) status() *status {
 		Draining: s.draining,
 		Config:   s.configStatus(),
 		Clients:  clientStatus{p.Conns, p.Accepted, p.Refused, p.AcceptErrors},
-		Requests: requestStatus{p.InFlight, p.Requests},
+		Verdict:  s.verdict(),
+		Acting:   s.actingStatus(),
+		Requests: s.requestStatus(),
 		Pools:    []poolStatus{},
 		Backends: []placeStatus{},
+
+		Evacuations: []emptyStatus{},
+		Remembered:  p.Remembered,
 	}
 	if !s.loads.first.IsZero() {
 		st.UptimeSeconds = s.now.Sub(s.loads.first).Seconds()
@@ -178,6 +220,46 @@ func (s *snapshot) status() *status {
 	for _, b := range p.Backends {
 		st.Backends = append(st.Backends, s.placeStatus(b))
 	}
+	for _, e := range p.Evacuations {
+		st.Evacuations = append(st.Evacuations, emptyStatus{e.Backend, e.Began.UTC(), e.Moved, e.Left, e.InUse, e.Failed,
+			e.Ends.UTC(), e.BlindUntil.UTC(), e.Missed, e.Safe})
+	}
+	return st
+}
+
+func (s *snapshot) verdict() verdictStatus {
+	list := s.findings()
+	v := verdictStatus{Level: Info, Since: s.wellSince.UTC(), Findings: findingStatuses(list)}
+	if len(list) == 0 || list[0].Level == Info {
+		return v
+	}
+	v.Level, v.Since = list[0].Level, time.Time{}
+	for _, f := range list {
+		if f.Level == v.Level && !f.Since.IsZero() && (v.Since.IsZero() || f.Since.Before(v.Since)) {
+			v.Since = f.Since.UTC()
+		}
+	}
+	return v
+}
+
+func (s *snapshot) actingStatus() actingStatus {
+	st := actingStatus{Enabled: s.token() != "", Actions: s.Actions.available()}
+	if s.LogLevel != nil {
+		st.LogLevel = s.LogLevel()
+	}
+	return st
+}
+
+func (s *snapshot) requestStatus() requestStatus {
+	st := requestStatus{InFlight: s.proxy.InFlight, Total: s.proxy.Requests, Failed: map[string]int64{}}
+	c := &s.counts
+	st.Moved = int64(c.total(func(s *shard) *atomic.Int64 { return &s.moved }))
+	st.LocksReleased = int64(c.total(func(s *shard) *atomic.Int64 { return &s.released }))
+	for i, reason := range reasons {
+		if n := int64(c.total(func(s *shard) *atomic.Int64 { return &s.failures[i] })); n > 0 {
+			st.Failed[reason] = n
+		}
+	}
 	return st
 }
 
@@ -185,9 +267,14 @@ func (s *snapshot) configStatus() configStatus {
 	l := &s.loads
 	c := configStatus{File: s.File, LoadedAt: l.inForce.UTC(), Reloads: l.ok, Refused: l.refused}
 	if r := l.last; !r.At.IsZero() {
-		c.LastLoad = &reloadStatus{r.At.UTC(), r.OK, r.Error, append([]string{}, r.Changes...), r.Moved}
+		last := reloadStatusOf(r)
+		c.LastLoad = &last
 	}
 	return c
+}
+
+func reloadStatusOf(r Reload) reloadStatus {
+	return reloadStatus{r.At.UTC(), r.OK, r.Error, append([]string{}, r.Changes...), r.Moved}
 }
 
 func poolStatusOf(p proxy.PoolStatus) poolStatus {
@@ -196,16 +283,24 @@ func poolStatusOf(p proxy.PoolStatus) poolStatus {
 		Applications: append([]string{}, p.Applications...),
 		Fingerprint:  fingerprint(p.Fingerprint),
 		Since:        p.Since.UTC(),
-		Owners:       []ownerStatus{},
+		Owners:       ownerStatuses(p.Owners),
 		Windows:      []windowStatus{},
 	}
-	for _, o := range p.Owners {
-		st.Owners = append(st.Owners, ownerStatus{o.Name, o.Weight, o.Share})
+	if n := p.Next; n != nil {
+		st.Next = &nextStatus{n.At.UTC(), fingerprint(n.Fingerprint), n.Moved, ownerStatuses(n.Owners)}
 	}
 	for _, w := range p.Windows {
 		st.Windows = append(st.Windows, windowStatus{w.Ended.UTC(), w.Until.UTC(), w.Moved})
 	}
 	return st
+}
+
+func ownerStatuses(list []proxy.OwnerStatus) []ownerStatus {
+	all := make([]ownerStatus, 0, len(list))
+	for _, o := range list {
+		all = append(all, ownerStatus{o.Name, o.Weight, o.Share})
+	}
+	return all
 }
 
 func (s *snapshot) placeStatus(b proxy.BackendStatus) placeStatus {

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"context"
 	"encoding/json"
 	"os"
 	"regexp"
@@ -23,6 +24,10 @@ func full() *Admin {
 	s.Pools[0].Since = now.Add(-time.Hour)
 	s.Pools[0].Fingerprint = 1<<64 - 1
 	s.Pools[0].Windows = []proxy.WindowStatus{{Ended: now.Add(-time.Hour), Until: now.Add(time.Minute), Moved: .25}}
+	s.Pools[0].Next = &proxy.NextStatus{At: now.Add(20 * time.Second), Fingerprint: 0xfed, Moved: .125, Owners: []proxy.OwnerStatus{{Name: "s4", Weight: 3, Share: 1}}}
+	s.Evacuations = []proxy.EvacuationStatus{{Backend: "s3", Began: now.Add(-time.Minute), Moved: 31, Left: 32, InUse: 33, Failed: 34,
+		Ends: now.Add(time.Minute), BlindUntil: now.Add(time.Hour), Missed: 35, Safe: true}}
+	s.Remembered = 36
 	s.Backends = s.Backends[1:]
 	s.Backends[0].State = proxy.Down
 	s.Backends[0].FailingSince = now.Add(-90 * time.Second)
@@ -34,6 +39,10 @@ func full() *Admin {
 		FailingSince: now.Add(-2 * time.Minute), HoldDownUntil: now.Add(5 * time.Second), Falls: 24, Up: true})
 	a.Version, a.Commit, a.File = "1.2.3", "abcdef", "stateproxy.yaml"
 	a.MinUp = 1
+	a.Token = func() string { return "secret" }
+	a.Actions.Reload = func(context.Context) error { return nil }
+	a.LogLevel = func() string { return "warn" }
+	a.Observe(&proxy.Outcome{Pool: "shop", Backend: "s2", Status: 400, Reason: "timeout", Moved: true, LockReleased: true})
 	a.Loaded(Reload{At: now.Add(-2 * time.Hour), OK: true})
 	a.Loaded(Reload{At: now.Add(-time.Hour), OK: true, Changes: []string{"backends: s4 added"}, Moved: .2})
 	a.Loaded(Reload{At: now.Add(-time.Minute), Error: "stateproxy.yaml:3:1: no such key\nstateproxy.yaml:4:1: another"})

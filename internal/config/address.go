@@ -17,7 +17,8 @@ const (
 	wantAddress  = "host:port such as 10.0.0.11:42424"
 	wantListen   = "host:port such as 127.0.0.1:42424"
 	wantBrackets = "an IPv6 address in brackets such as [::1]:42424"
-	wantLoopback = "a loopback address such as 127.0.0.1:42480, or off"
+	wantAdmin    = "an address such as 127.0.0.1:42480, or off"
+	wantLoopback = "a loopback address such as 127.0.0.1:42480, or admin.token_file"
 	wantHost     = "the host that the state server runs on such as 10.0.0.11:42424"
 )
 
@@ -60,14 +61,11 @@ func backendAddress(to *string) setting {
 }
 
 func adminAddress(to *string) setting {
-	s := address(to, wantLoopback, func(text string) (string, string) {
+	s := address(to, wantAdmin, func(text string) (string, string) {
 		if text == "" || text == "off" {
 			return "", ""
 		}
-		host, port, want := splitAddress(text, wantLoopback)
-		if want == "" && !loopback(host) {
-			want = wantLoopback
-		}
+		host, port, want := splitAddress(text, wantAdmin)
 		return net.JoinHostPort(host, port), want
 	}).(scalar[string])
 	s.format = func(a string) string {

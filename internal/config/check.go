@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"net"
 	"slices"
 	"strings"
 )
@@ -14,12 +15,22 @@ func check(c *Config, d *decoder) {
 	checkPools(c, d)
 	checkUnclaimed(c, d)
 
+	checkAdmin(c, d)
+
 	h, t, l := &c.Health, &c.Timeouts, &c.Limits
 	checkLess(d, "timeouts.dial", t.Dial, "timeouts.budget", t.Budget, formatDuration)
 	checkLess(d, "limits.backend_wait", l.BackendWait, "timeouts.budget", t.Budget, formatDuration)
 	checkAtMost(d, "health.timeout", h.Timeout, "health.interval", h.Interval, formatDuration)
 	checkAtMost(d, "health.hold_down", h.HoldDown, "health.max_hold_down", h.MaxHoldDown, formatDuration)
 	checkAtMost(d, "limits.buffer", l.Buffer, "limits.body", l.Body, formatSize)
+}
+
+// checkAdmin keeps the admin listener on loopback while it has no token.
+func checkAdmin(c *Config, d *decoder) {
+	host, _, err := net.SplitHostPort(c.Admin.Listen)
+	if err == nil && d.ok("admin.listen") && !loopback(host) && c.Admin.TokenFile == "" {
+		d.rejectKey("admin.listen", "want %s, got %q", wantLoopback, c.Admin.Listen)
+	}
 }
 
 const wantActive = "want at least one with state active, got drain for all"

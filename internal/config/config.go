@@ -119,7 +119,8 @@ type Log struct {
 
 // Admin is the listener for metrics, status and the dashboard.
 type Admin struct {
-	Listen string // host:port on loopback; empty: no listener
+	Listen    string // host:port; empty: no listener
+	TokenFile string // holds the token for actions, and for reading from elsewhere; empty: neither
 }
 
 // Default is the config of a file that says nothing. It has no backends, which

@@ -141,7 +141,7 @@ func TestParseFull(t *testing.T) {
 			Delay: 0, Window: time.Hour, StateFile: "/var/lib/proxy.state", MaxMove: 0.5, Remember: 0, Rate: 7,
 		},
 		Log:   Log{Level: "debug", Format: "json"},
-		Admin: Admin{Listen: ""},
+		Admin: Admin{Listen: "", TokenFile: "token"},
 	}
 	got := mustParse(t, readTest(t, "testdata/good/full.yaml"))
 	if !reflect.DeepEqual(got, want) {

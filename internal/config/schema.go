@@ -27,6 +27,7 @@ func schema(c *Config) section {
 		}},
 		{key: "admin", setting: section{
 			{key: "listen", setting: adminAddress(&c.Admin.Listen)},
+			{key: "token_file", setting: path(&c.Admin.TokenFile)},
 		}},
 	}
 }

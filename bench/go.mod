@@ -1,0 +1,3 @@
+module stateproxy/bench
+
+go 1.26

@@ -1,0 +1,131 @@
+package main
+
+import (
+	"bufio"
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/url"
+	"strings"
+	"time"
+)
+
+func runTail(ctx context.Context, std stdio, args []string) int {
+	fs := flags(std, "tail", "Shows requests as they end, until Ctrl-C. A hash stands for a session: the same one while the proxy runs.")
+	var c adminClient
+	adminFlags(fs, &c)
+	query := url.Values{}
+	filter := func(name, parameter, help string) {
+		fs.Func(name, help, func(text string) error { query.Set(parameter, text); return nil })
+	}
+	filter("op", "op", "only these `OPERATIONS`, with commas between: get, get_exclusive, release, set, set_uninitialized,\nremove, reset_timeout, none (unreadable)")
+	filter("backend", "backend", "only these `BACKENDS`, with commas between")
+	filter("status", "status", "only these `STATUSES`, with commas between, such as 400,closed")
+	filter("min-ms", "min_ms", "only those that took `MS` milliseconds or more")
+	filter("session", "session", "only those of the session with this `HASH`")
+	filter("app", "app", "only those whose application part has `TEXT` in it, in any letter case")
+	asJSON := fs.Bool("json", false, "print the lines as JSON")
+	if status, ok := parse(std, fs, args); !ok {
+		return status
+	}
+	resp, err := c.get(ctx, "/api/v1/tail", query)
+	if err != nil {
+		return failed(std, "tail", err)
+	}
+	defer resp.Body.Close()
+	if !*asJSON {
+		fmt.Fprintln(std.out, tailHeading)
+	}
+	err = copyTail(std.out, resp.Body, *asJSON)
+	switch {
+	case ctx.Err() != nil:
+		return exitOK
+	case err != nil:
+		return failed(std, "tail", err)
+	}
+	fmt.Fprintln(std.err, "stateproxy tail: the proxy has ended the stream")
+	return exitError
+}
+
+// tailRequest is a line of /api/v1/tail.
+type tailRequest struct {
+	Time            time.Time
+	Client, Op, App string
+	Session         string
+	Pool, Backend   string
+	Status          int
+	Reason, Error   string
+	MS              float64
+	WaitMS          float64 `json:"wait_ms"`
+	RequestBytes    int64   `json:"request_bytes"`
+	ResponseBytes   int64   `json:"response_bytes"`
+	Moved           bool
+	LockReleased    bool `json:"lock_released"`
+	Dropped         int64
+}
+
+// copyTail prints the stream until it ends.
+func copyTail(w io.Writer, r io.Reader, asJSON bool) error {
+	lines := bufio.NewScanner(r)
+	for lines.Scan() {
+		b := lines.Bytes()
+		if len(b) == 0 { // the stream lives
+			continue
+		}
+		if asJSON {
+			if _, err := fmt.Fprintf(w, "%s\n", b); err != nil {
+				return err
+			}
+			continue
+		}
+		var q tailRequest
+		if err := json.Unmarshal(b, &q); err != nil {
+			return fmt.Errorf("read a line: %w", err)
+		}
+		if _, err := io.WriteString(w, q.text()); err != nil {
+			return err
+		}
+	}
+	return lines.Err()
+}
+
+// tailHeading is the heading over the columns of text.
+var tailHeading = fmt.Sprintf(tailColumns, "TIME", "CLIENT", "OPERATION", "SESSION", "STATUS", "BACKEND", "MS", "WAIT", "IN", "OUT", "APPLICATION")
+
+const tailColumns = "%-12s  %-21s  %-17s  %-16s  %-6s  %-12s  %8s  %8s  %8s  %8s  %s"
+
+// text returns the request as a line for people.
+func (q *tailRequest) text() string {
+	var b strings.Builder
+	if q.Dropped > 0 {
+		fmt.Fprintf(&b, "... %s left out: more came than could be shown\n", count(int(q.Dropped), "request"))
+	}
+	status := "closed"
+	if q.Status != 0 {
+		status = fmt.Sprint(q.Status)
+	}
+	fmt.Fprintf(&b, tailColumns, q.Time.Local().Format("15:04:05.000"), q.Client, q.Op, cmp.Or(q.Session, "-"), status, cmp.Or(q.Backend, "-"),
+		fmt.Sprintf("%.1f", q.MS), fmt.Sprintf("%.1f", q.WaitMS), fmt.Sprint(q.RequestBytes), fmt.Sprint(q.ResponseBytes), printable(q.App))
+	if q.Moved {
+		b.WriteString("  moved here")
+	}
+	if q.LockReleased {
+		b.WriteString("  lock given back")
+	}
+	if q.Reason != "" {
+		fmt.Fprintf(&b, "  %s", q.Reason)
+	}
+	if q.Error != "" {
+		fmt.Fprintf(&b, ": %s", printable(q.Error))
+	}
+	b.WriteByte('\n')
+	return b.String()
+}
+
+// printable keeps what a client has chosen from steering the terminal.
+func printable(text string) string {
+	quoted := fmt.Sprintf("%q", text)
+	return quoted[1 : len(quoted)-1]
+}

@@ -1,0 +1,142 @@
+package admin
+
+import (
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"stateproxy/health"
+	"stateproxy/proxy"
+)
+
+func TestFindings(t *testing.T) {
+	at := time.Unix(1700000000, 0)
+	state := func(i int, s proxy.State) proxy.Status {
+		st := farm()
+		st.Backends[i].State = s
+		return st
+	}
+	failing := farm()
+	failing.Backends[0].FailingSince = at
+	former := state(0, proxy.Down)
+	former.Backends[0].Weight = 0
+	draining := state(0, proxy.Draining)
+	draining.Evacuations = []proxy.EvacuationStatus{{Backend: "s1", Moved: 12, Left: 3}}
+	empty := state(0, proxy.Draining)
+	empty.Evacuations = []proxy.EvacuationStatus{{Backend: "s1", Safe: true}}
+	next := farm()
+	next.Pools[0].Next = &proxy.NextStatus{At: at}
+	h := health.Status{Name: "s1", Since: at, Reason: "3 probes failed", FailingSince: at}
+	byHand, keptS1 := h, h
+	byHand.ByHand, keptS1.Kept, keptS1.Up = true, true, true
+
+	tests := []struct {
+		name  string
+		admin *Admin
+		level Level
+		kind  Kind
+		text  string
+		since time.Time
+	}{
+		{"down", showing(state(0, proxy.Down), h), Error, BackendDown, "out of service: 3 probes failed", at},
+		{"down by hand", showing(state(0, proxy.Down), byHand), Warn, BackendByHand, "by hand: 3 probes failed", at},
+		{"a former one down", showing(former, h), Warn, BackendDown, "former backend out of service", at},
+		{"kept", showing(farm(), keptS1), Error, BackendFailing, "kept in service", at},
+		{"requests to it fail", showing(failing), Warn, BackendFailing, "answers no requests", at},
+		{"draining", showing(draining), Info, BackendDraining, "12 sessions brought over, 3 known to be left", time.Time{}},
+		{"emptied", showing(empty), Info, BackendDraining, "may be shut down", time.Time{}},
+		{"routing to come", showing(next), Info, RoutingIsToCome, "soon", time.Time{}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			list := tt.admin.snapshot().findings()
+			if len(list) != 1 {
+				t.Fatalf("findings() = %+v; want one", list)
+			}
+			f := list[0]
+			if f.Level != tt.level || f.Kind != tt.kind || !strings.Contains(f.Text, tt.text) || !f.Since.Equal(tt.since) {
+				t.Errorf("findings() = %+v; want %s %s, %q since %v", f, tt.level, tt.kind, tt.text, tt.since)
+			}
+		})
+	}
+}
+
+func TestNoFindingsWhenAllIsWell(t *testing.T) {
+	if list := showing(farm()).snapshot().findings(); len(list) != 0 {
+		t.Errorf("findings() = %+v; want none", list)
+	}
+}
+
+func TestFindingsOfOthersAreShownInOrder(t *testing.T) {
+	a := showing(down("s1"))
+	a.Findings = func() []Finding {
+		return []Finding{{Level: Info, Kind: "third", Text: "x"}, {Level: Error, Kind: "first", Text: "x"}, {Level: Warn, Kind: "second", Text: "x"}}
+	}
+	var kinds []string
+	for _, f := range a.snapshot().findings() {
+		kinds = append(kinds, string(f.Kind))
+	}
+	if got := strings.Join(kinds, " "); got != "backend_down first second third" {
+		t.Errorf("kinds = %s; want the most pressing first", got)
+	}
+}
+
+// What fails by a client's doing is no finding; what does not is, for a minute.
+func TestTrafficFindings(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		state := farm()
+		a := &Admin{Proxy: func() proxy.Status { return state }}
+		a.history.begin(a.snapshot())
+		levels := func() (kinds string) {
+			a.tick()
+			<-time.After(time.Second)
+			for _, f := range a.snapshot().findings() {
+				kinds += string(f.Kind) + " " + f.Text + "; "
+			}
+			return kinds
+		}
+		for _, r := range clientReasons {
+			a.Observe(&proxy.Outcome{Status: 400, Reason: r})
+		}
+		if got := levels(); got != "" {
+			t.Errorf("after clients' failures: %s; want nothing", got)
+		}
+		a.Observe(&proxy.Outcome{Pool: "default", Backend: "s1", Reason: "timeout"})
+		a.Observe(&proxy.Outcome{Pool: "default", Backend: "s1", Reason: "timeout"})
+		a.Observe(&proxy.Outcome{Pool: "default", Backend: "s1", Reason: "dial_refused"})
+		state.Refused = 4
+		began := time.Now()
+		if got := levels(); !strings.Contains(got, "requests_failing 3 requests failed in the last minute, most of them for timeout") || !strings.Contains(got, "clients_refused 4 client") {
+			t.Errorf("after failures: %s; want both findings", got)
+		}
+		v := a.snapshot().verdict()
+		if v.Level != Error || !v.Since.Equal(began) {
+			t.Errorf("verdict() = %s since %v; want error since %v", v.Level, v.Since, began)
+		}
+		for range 60 {
+			levels()
+		}
+		if got := levels(); got != "" {
+			t.Errorf("a minute later: %s; want nothing", got)
+		}
+		if v := a.snapshot().verdict(); v.Level != Info || v.Since.IsZero() || v.Since.Before(began) {
+			t.Errorf("verdict() = %s since %v; want info, since lately", v.Level, v.Since)
+		}
+		var kinds []string
+		for _, e := range a.feed.recent() {
+			kinds = append(kinds, string(e.Kind))
+		}
+		if got := strings.Join(kinds, " "); got != "finding_ended finding_ended finding_began finding_began" {
+			t.Errorf("events: %s; want two that began, then ended", got)
+		}
+	})
+}
+
+func TestVerdictGoesBackToTheOldest(t *testing.T) {
+	early, late := time.Unix(1700000000, 0), time.Unix(1700000500, 0)
+	a := showing(down("s1", "s3"), health.Status{Name: "s1", Since: late}, health.Status{Name: "s3", Since: early})
+	if v := a.snapshot().verdict(); v.Level != Error || !v.Since.Equal(early) {
+		t.Errorf("verdict() = %s since %v; want error since %v", v.Level, v.Since, early)
+	}
+}
