@@ -51,19 +51,15 @@ func nextLine(head []byte, at int) (line []byte, next int) {
 	return head[at : at+i], at + i + 2
 }
 
-// header splits a header line. ok is false if the name is not a token directly
-// followed by a colon, or the value has a control character.
+// header splits a header line. ok is false if there is no name, or the value
+// has a control character. Whether a name that nobody knows is one at all, the
+// caller asks isTokens.
 func header(line []byte) (name, value []byte, ok bool) {
 	i := bytes.IndexByte(line, ':')
 	if i <= 0 {
 		return nil, nil, false
 	}
 	name, value = line[:i], line[i+1:]
-	for _, c := range name {
-		if !isToken[c] {
-			return nil, nil, false
-		}
-	}
 	for len(value) > 0 && (value[0] == ' ' || value[0] == '\t') {
 		value = value[1:]
 	}
@@ -76,6 +72,16 @@ func header(line []byte) (name, value []byte, ok bool) {
 		}
 	}
 	return name, value, true
+}
+
+// isTokens reports whether b may be the name of a header.
+func isTokens(b []byte) bool {
+	for _, c := range b {
+		if !isToken[c] {
+			return false
+		}
+	}
+	return true
 }
 
 // isToken marks the bytes that a header name may have (RFC 9110 section 5.6.2).
@@ -91,6 +97,12 @@ var isToken = func() (t [256]bool) {
 	}
 	return t
 }()
+
+// isName reports whether a header has the name that canonical is the usual
+// spelling of, and lower the one in lower case.
+func isName(name []byte, canonical, lower string) bool {
+	return string(name) == canonical || equalFold(name, lower)
+}
 
 // equalFold reports whether b is lower in any letter case.
 func equalFold(b []byte, lower string) bool {

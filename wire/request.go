@@ -154,34 +154,34 @@ const (
 func requestHeader(name []byte) int {
 	switch len(name) {
 	case 4:
-		if equalFold(name, "host") {
+		if isName(name, "Host", "host") {
 			return hdrHost
 		}
 	case 7:
-		if equalFold(name, "timeout") {
+		if isName(name, "Timeout", "timeout") {
 			return hdrTimeout
 		}
 	case 9:
-		if equalFold(name, "exclusive") {
+		if isName(name, "Exclusive", "exclusive") {
 			return hdrExclusive
 		}
 	case 10:
-		if equalFold(name, "lockcookie") {
+		if isName(name, "LockCookie", "lockcookie") {
 			return hdrLockCookie
 		}
-		if equalFold(name, "extraflags") {
+		if isName(name, "ExtraFlags", "extraflags") {
 			return hdrExtraFlags
 		}
 	case 11:
-		if equalFold(name, "lock-cookie") {
+		if isName(name, "Lock-Cookie", "lock-cookie") {
 			return hdrLockCookieHyphen
 		}
 	case 14:
-		if equalFold(name, "content-length") {
+		if isName(name, "Content-Length", "content-length") {
 			return hdrContentLength
 		}
 	case 17:
-		if equalFold(name, "transfer-encoding") {
+		if isName(name, "Transfer-Encoding", "transfer-encoding") {
 			return hdrTransferEncoding
 		}
 	}
@@ -197,8 +197,13 @@ func (r *Request) parseHeaders(head []byte, at int) error {
 			return &SyntaxError{BadHeader, at}
 		}
 		id := requestHeader(name)
-		if h.seen[id] && id != hdrUnknown && id != hdrContentLength {
-			return &SyntaxError{BadHeader, at} // said twice: the two ends might believe different lines
+		switch {
+		case id == hdrUnknown:
+			if !isTokens(name) {
+				return &SyntaxError{BadHeader, at}
+			}
+		case h.seen[id] && id != hdrContentLength: // the two ends might believe different lines
+			return &SyntaxError{BadHeader, at}
 		}
 		r.setHeader(&h, id, value, at)
 		h.seen[id] = true

@@ -155,13 +155,13 @@ func (r *Response) parseHeaders(head []byte, at int) error {
 			return &SyntaxError{BadHeader, at}
 		}
 		switch {
-		case equalFold(name, "content-length"):
+		case isName(name, "Content-Length", "content-length"):
 			n, ok := contentLength(value)
 			if !ok || r.ContentLength.Set {
 				length = at
 			}
 			r.ContentLength = Some(n)
-		case equalFold(name, "transfer-encoding"):
+		case isName(name, "Transfer-Encoding", "transfer-encoding"):
 			encoding = at
 		default:
 			if !r.setHeader(name, value) {
@@ -181,36 +181,37 @@ func (r *Response) parseHeaders(head []byte, at int) error {
 	return nil
 }
 
-// setHeader reports false for a value that is no number where one is wanted,
-// and for a number given twice.
+// setHeader reports false for a name that can be none, for a value that is no
+// number where one is wanted, and for a number given twice.
 func (r *Response) setHeader(name, value []byte) bool {
 	var field *Int
 	switch len(name) {
 	case 7:
-		if equalFold(name, "lockage") {
+		if isName(name, "LockAge", "lockage") {
 			field = &r.LockAge
-		} else if equalFold(name, "timeout") {
+		} else if isName(name, "Timeout", "timeout") {
 			field = &r.Timeout
 		}
 	case 8:
-		if equalFold(name, "lockdate") {
+		if isName(name, "LockDate", "lockdate") {
 			field = &r.LockDate
 		}
 	case 10:
-		if equalFold(name, "lockcookie") {
+		if isName(name, "LockCookie", "lockcookie") {
 			field = &r.LockCookie
 		}
 	case 11:
-		if equalFold(name, "actionflags") {
+		if isName(name, "ActionFlags", "actionflags") {
 			field = &r.ActionFlags
 		}
 	case 16:
-		if equalFold(name, "x-aspnet-version") {
+		if isName(name, "X-AspNet-Version", "x-aspnet-version") {
 			r.AspNetVersion = value
+			return true
 		}
 	}
 	if field == nil {
-		return true
+		return isTokens(name)
 	}
 	n, ok := parseInt(value)
 	ok = ok && !field.Set
