@@ -12,10 +12,11 @@ LDFLAGS  = -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 FUZZTIME ?= 10s
 COUNT    ?= 1
 
-.PHONY: help build test race fuzz bench lint cover image tools platforms clean
+.PHONY: help build test race fuzz lint cover platforms dist wine image tools clean \
+	bench bench-peers bench-memory bench-growth bench-redis bench-report
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## build bin/stateproxy
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/stateproxy ./cmd/stateproxy
@@ -29,8 +30,23 @@ race: ## the Go tests under the race detector, COUNT times
 fuzz: ## run every fuzz target for FUZZTIME
 	./scripts/fuzz $(FUZZTIME)
 
-bench: ## Go benchmarks with allocations
-	go test -run '^$$' -bench . -benchmem ./...
+bench: ## Go benchmarks, compared with the last release if benchstat is there
+	TOOLS=$(TOOLS) COUNT=6 ./scripts/bench
+
+bench-peers: ## CPU and throughput beside HAProxy, nginx, plain Go (ROUNDS, DURATION)
+	./scripts/bench-peers
+
+bench-memory: ## memory by connection and body, sockets per backend
+	./scripts/bench-memory
+
+bench-growth: ## more backends, connections, sessions
+	./scripts/bench-growth
+
+bench-redis: ## the state server beside Redis, and expiry of a million sessions
+	./scripts/bench-redis
+
+bench-report: ## write tables and drawings of docs/performance.md
+	./scripts/bench-report
 
 lint: ## gofmt, vet, staticcheck
 	./scripts/lint
@@ -40,6 +56,12 @@ cover: ## test coverage by function
 
 platforms: ## build for every platform that is supported
 	./scripts/platforms
+
+dist: ## reproducible archives for every platform in dist/, with checksums and SBOM
+	./scripts/dist
+
+wine: ## run the Windows binary under wine
+	./scripts/wine-test
 
 image: ## build the container image (needs a container engine)
 	docker build --build-arg VERSION=$(VERSION) --build-arg COMMIT=$(COMMIT) -t stateproxy:$(VERSION) .
