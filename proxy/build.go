@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"stateproxy/ring"
+	"stateproxy/wire"
 )
 
 // plan is what a table is built from.
@@ -128,6 +129,15 @@ func samePools(a, b []*pool) bool {
 // sameOwners reports whether two rings send every session to the same place.
 func sameOwners(a *ring.Ring, aOwners []*place, b *ring.Ring, bOwners []*place) bool {
 	return a.Fingerprint() == b.Fingerprint() && slices.Equal(aOwners, bOwners)
+}
+
+// sawTimeout takes note of a session's time-out.
+func (p *Proxy) sawTimeout(minutes wire.Int) {
+	for old := p.longest.Load(); minutes.N > old; old = p.longest.Load() {
+		if p.longest.CompareAndSwap(old, minutes.N) {
+			return
+		}
+	}
 }
 
 // maxWindow bounds a handoff window, for sessions may be given time-outs of a

@@ -257,9 +257,7 @@ func (c *conn) route(now time.Time) (keep bool) {
 	if x.key.Digest != nil {
 		o.ID = keyHash(c.p.salt, x.key.SessionID)
 	}
-	if x.req.Timeout.N > c.p.longest.Load() {
-		c.p.longest.Store(x.req.Timeout.N)
-	}
+	c.p.sawTimeout(x.req.Timeout)
 	c.p.counts.inFlight.Add(1)
 	var err error = errNoPool
 	if q := t.pool(x.key.App); q != nil {
@@ -294,6 +292,7 @@ func (c *conn) describe() {
 	x, o := &c.x, &c.outcome
 	if x.Response.Timeout.Set {
 		o.Timeout = x.Response.Timeout.N
+		c.p.sawTimeout(x.Response.Timeout)
 	}
 	if age := x.Response.LockAge.N; age < 1<<31 { // clients take more for 0, too
 		o.LockAge = time.Duration(age) * time.Second
