@@ -30,6 +30,8 @@ var allowed = map[string]struct {
 	"internal/farm":      {[]string{"stateproxy/wire"}, "it knows what a client knows"},
 	"internal/config":    {[]string{"gopkg.in/yaml.v3", "github.com/fsnotify/fsnotify"}, "it does not know what the values are used for"},
 	"internal/probe":     {[]string{"stateproxy/wire", "golang.org/x/sys/"}, "it is a client of its own, to find out what is wrong on the way to a server"},
+	"internal/xray":      {[]string{"stateproxy/wire", "stateproxy/proxy"}, "it looks at outcomes and changes nothing"},
+	"internal/logfile":   {[]string{"gopkg.in/natefinch/lumberjack.v2", "golang.org/x/sys/"}, "it writes lines and does not know what they say"},
 	"internal/systemd":   {[]string{"golang.org/x/sys/"}, "it speaks to systemd alone"},
 	"scripts/pack":       {nil, "it packs releases and is part of none"},
 	"internal/statefile": {nil, "it keeps bytes and does not know what they mean"},

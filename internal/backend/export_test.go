@@ -18,16 +18,16 @@ func (p *Pool) LastUsed() time.Time {
 	return p.idle[len(p.idle)-1].used
 }
 
-// Quiet reports whether every idle connection is open and has brought nothing.
-func (p *Pool) Quiet() bool {
+// Quiet returns how many idle connections are open and have brought nothing.
+func (p *Pool) Quiet() (n int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, c := range p.idle {
-		if !c.Idle() {
-			return false
+		if c.Idle() {
+			n++
 		}
 	}
-	return true
+	return n
 }
 
 // Tracked returns how many connections Abort would close.
@@ -44,3 +44,7 @@ const (
 	CheckAfter = checkAfter
 	FirstRead  = firstRead
 )
+
+// Quiet reports whether nothing lies unread behind an answer whose tail was
+// fetched.
+func (x *Exchange) Quiet() bool { return x.conn.Idle() }

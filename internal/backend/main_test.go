@@ -42,11 +42,12 @@ func right(op wire.Op) string {
 type farm struct {
 	script func(c *peer)
 
-	mu    sync.Mutex
-	conns []net.Conn
-	seen  []string // "connection operation", as they came
-	wg    sync.WaitGroup
-	ln    net.Listener
+	mu     sync.Mutex
+	conns  []net.Conn
+	seen   []string // "connection operation", as they came
+	served int      // connections that have ended
+	wg     sync.WaitGroup
+	ln     net.Listener
 }
 
 // peer is the backend's end of one connection.
@@ -99,9 +100,23 @@ func (f *farm) accept(nc net.Conn) {
 	f.conns = append(f.conns, nc)
 	f.mu.Unlock()
 	f.wg.Go(func() {
+		defer f.ended()
 		defer c.Close()
 		f.script(c)
 	})
+}
+
+func (f *farm) ended() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.served++
+}
+
+// serving returns how many connections a script still serves.
+func (f *farm) serving() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.conns) - f.served
 }
 
 // requests returns what was seen.

@@ -70,7 +70,12 @@ func TestSweepClosesWhatLayIdle(t *testing.T) {
 		}
 		ask(t, p, wire.OpGet)
 		if got := f.requests()[15:]; !slices.Equal(got, []string{"3 get"}) {
-			t.Errorf("the next exchange used %v; want a new connection, and the sweep to begin anew", got)
+			t.Errorf("the next exchange used %v; want a new connection", got)
+		}
+		pass(13 * time.Second)
+		synctest.Wait()
+		if s := p.Stats(); s.Open != 0 || s.Dropped != 4 || f.serving() != 0 {
+			t.Errorf("Stats 13 s later = %+v, %d served; want the sweep to have begun anew", s, f.serving())
 		}
 	})
 }
@@ -115,7 +120,7 @@ func TestDeadIdleConnectionIsFoundBeforeUse(t *testing.T) {
 				})
 				ask(t, p, wire.OpResetTimeout)
 				close(pooled)
-				eventually(t, "the connection is seen to be dead", func() bool { return !p.Quiet() })
+				eventually(t, "the connection is seen to be dead", func() bool { return p.Quiet() == 0 })
 				p.Age(backend.CheckAfter)
 				ask(t, p, op)
 				want := []string{"0 reset_timeout", fmt.Sprint("1 ", op)}
@@ -143,7 +148,7 @@ func TestStartedIsUsedOnce(t *testing.T) {
 				t.Fatal(err)
 			}
 			x.Release()
-			p.Age(2 * time.Second)
+			pass(2 * time.Second)
 		}
 		if got := f.requests(); !slices.Equal(got, []string{"0 get", "1 get"}) {
 			t.Errorf("requests = %v; want the idle limit to hold", got)

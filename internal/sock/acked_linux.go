@@ -10,8 +10,12 @@ const TellsDelivery = true
 // message can have reached the other program: one that had closed its end
 // before is answered by a reset and never acknowledged. False means that it may
 // have, or that this can't be told.
+//
+// It can be told only after a loop that ended with io.EOF. The end that the peer
+// sent acknowledges what had come by then; a reset does not, and one that comes
+// soon after the other program has read a message is the first to be heard of it.
 func (c *Conn) Unacknowledged(n int) bool {
-	if c.raw == nil || n <= 1 {
+	if c.raw == nil || !c.loop.ended || n <= 1 {
 		return false
 	}
 	none := false

@@ -16,6 +16,7 @@ type loopState struct {
 	h       Handler
 	written int // bytes of out
 	err     error
+	ended   bool // the peer's end was read
 
 	look   func(fd uintptr) // c.onLook, bound once
 	seen   int              // what it found
@@ -62,7 +63,7 @@ func (c *Conn) onReady(fd uintptr) bool {
 			l.err = os.NewSyscallError("read", errno)
 			return true
 		case n == 0:
-			l.err = io.EOF
+			l.err, l.ended = io.EOF, true
 			return true
 		}
 		if l.h.Received(n) {
