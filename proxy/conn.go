@@ -34,6 +34,7 @@ type conn struct {
 	lingering  bool      // read on for a moment before closing
 
 	targets wire.TargetParser
+	renamed renamed
 	granted grant // lock that the last answer told the client of
 	req     wire.Request
 	x       exchange
@@ -248,6 +249,10 @@ func (c *conn) route(now time.Time) (keep bool) {
 	x.Op, x.req, x.place, x.moved = c.req.Op(), &c.req, nil, false
 	c.granted = grant{}
 	x.key = c.targets.Parse(c.req.Target)
+	if len(t.settings.renames) > 0 {
+		c.rename(t.settings.renames)
+		defer c.forgetRename()
+	}
 	x.id = keyHash(c.p.salt, x.key.Full)
 	x.Started, x.Deadline = now, now.Add(t.settings.Budget)
 	*o = Outcome{

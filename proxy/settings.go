@@ -60,6 +60,9 @@ type Settings struct {
 	// application. What none of them takes goes to the backends that no pool
 	// names.
 	Pools []Pool
+	// Aliases are tried in order, before Pools; the first that takes an application
+	// names it. None means that requests go to the backends as they came.
+	Aliases []Alias
 
 	OnUnavailable OnUnavailable
 	WaitLimit     time.Duration // with Wait: a longer outage is answered by F
@@ -93,6 +96,8 @@ type Settings struct {
 	// none any more can be emptied by Run; 0 is none.
 	Remember       int
 	EvacuationRate int // sessions that are moved in a second
+
+	renames []rename // made from Aliases
 }
 
 // Defaults of Settings.
@@ -112,6 +117,7 @@ const (
 	DefaultEvacuationRate = 500
 )
 
+// setDefaults completes s.
 func (s *Settings) setDefaults() {
 	def(&s.AspNetVersion, DefaultAspNetVersion)
 	def(&s.WaitLimit, DefaultWaitLimit)
@@ -125,6 +131,7 @@ func (s *Settings) setDefaults() {
 	def(&s.HandoffWindow, DefaultHandoffWindow)
 	def(&s.HandoffDelay, DefaultHandoffDelay)
 	def(&s.EvacuationRate, DefaultEvacuationRate)
+	s.renames = renames(s.Aliases)
 }
 
 func def[T comparable](field *T, value T) {
@@ -157,6 +164,9 @@ func (s *Settings) validate() error {
 				errs = append(errs, fmt.Errorf("pool %s: no backend is named %s", p.Name, name))
 			}
 		}
+	}
+	for _, a := range s.Aliases {
+		errs = append(errs, a.check())
 	}
 	return errors.Join(errs...)
 }

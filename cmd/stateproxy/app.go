@@ -19,6 +19,7 @@ import (
 	"stateproxy/internal/backend"
 	"stateproxy/internal/config"
 	"stateproxy/internal/systemd"
+	"stateproxy/internal/xray"
 	"stateproxy/proxy"
 )
 
@@ -96,8 +97,11 @@ func newApp(c *config.Config, file string, raw []byte, log zerolog.Logger) *app 
 	a.admin.ErrorLog = stdlog.New(a.log.Level(zerolog.DebugLevel), "admin: ", 0)
 	a.proxy = &proxy.Proxy{Evidence: a.checker.Report}
 	a.proxy.Changed = a.routingChanged
+	sessions := &xray.XRay{Budget: c.Timeouts.Budget}
+	a.admin.Findings = func() []admin.Finding { return admin.SessionFindings(sessions.Findings()) }
 	a.proxy.Done = func(o *proxy.Outcome) {
 		a.admin.Observe(o)
+		sessions.Observe(o)
 		failed.note(o)
 	}
 	a.admin.Proxy = a.proxy.Status

@@ -132,7 +132,7 @@ func (c *adminClient) evacuation(ctx context.Context, name string) (e evacuation
 func awaitDrain(ctx context.Context, w io.Writer, c *adminClient, name string, known bool) error {
 	tick := time.NewTicker(500 * time.Millisecond)
 	defer tick.Stop()
-	show := progress{w: w, terminal: isTerminal(w)}
+	show := drainProgress{w: w, terminal: isTerminal(w)}
 	for {
 		e, found, err := c.evacuation(ctx, name)
 		switch {
@@ -167,9 +167,9 @@ func blindText(e evacuation) string {
 	return "Sessions not used since the proxy started may be there until " + e.BlindUntil.Local().Format("15:04:05") + "."
 }
 
-// progress shows one line that changes: in place on a terminal, else each text
+// drainProgress shows one line that changes: in place on a terminal, else each text
 // once.
-type progress struct {
+type drainProgress struct {
 	w        io.Writer
 	terminal bool
 	last     string
@@ -177,7 +177,7 @@ type progress struct {
 
 const barWidth = 30
 
-func (p *progress) evacuation(name string, e evacuation) {
+func (p *drainProgress) evacuation(name string, e evacuation) {
 	bar := ""
 	if total := e.Moved + e.Left; total > 0 && p.terminal {
 		full := barWidth * e.Moved / total
@@ -199,7 +199,7 @@ func (p *progress) evacuation(name string, e evacuation) {
 	p.line(text, bar)
 }
 
-func (p *progress) line(text, bar string) {
+func (p *drainProgress) line(text, bar string) {
 	if p.terminal {
 		fmt.Fprintf(p.w, "\r\x1b[K%s%s", bar, text)
 	} else if text != p.last {
@@ -209,7 +209,7 @@ func (p *progress) line(text, bar string) {
 }
 
 // end leaves the line that changes.
-func (p *progress) end() {
+func (p *drainProgress) end() {
 	if p.terminal && p.last != "" {
 		fmt.Fprintln(p.w)
 	}

@@ -18,8 +18,10 @@ import (
 // service is a Windows service as its command line describes it.
 type service struct {
 	name    string
+	folder  string // %ProgramData%\NAME; only install asks
 	config  string
 	log     string
+	state   string        // folder for what must outlive the process
 	timeout time.Duration // for start and stop
 }
 
@@ -33,7 +35,7 @@ Runs the proxy as a Windows service: with the computer, under an account of its
 own that may do nothing else, and again when it fails.
 
 install    makes the service for this binary where it lies, and the folder
-           %ProgramData%\stateproxy for config.yaml and the logs
+           %ProgramData%\stateproxy for config.yaml, state and logs
 uninstall  stops it and removes it; config and logs stay
 start      starts it and waits until it serves
 stop       has it finish what is under way, and waits for that
@@ -61,6 +63,7 @@ func parseService(std stdio, args []string) (action string, s service, status in
 	fs.StringVar(&s.name, "name", "stateproxy", "`NAME` of the service; another one runs beside the first")
 	fs.StringVar(&s.config, "config", "", "config `FILE` (default %ProgramData%\\NAME\\config.yaml)")
 	fs.StringVar(&s.log, "log", "", "log `FILE` (default %ProgramData%\\NAME\\logs\\stateproxy.log)")
+	fs.StringVar(&s.state, "state", "", "`FOLDER` for what must outlive a restart (default %ProgramData%\\NAME\\state)")
 	fs.DurationVar(&s.timeout, "timeout", 2*time.Minute, "how long start and stop wait")
 	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
 		action, args = args[0], args[1:]
@@ -82,13 +85,17 @@ func parseService(std stdio, args []string) (action string, s service, status in
 // withDefaults returns s with its files in the folder for programs' data unless
 // they were named, and with full paths: a service runs in another folder.
 func (s service) withDefaults(programData string) service {
+	s.folder = filepath.Join(programData, s.name)
 	if s.config == "" {
-		s.config = filepath.Join(programData, s.name, "config.yaml")
+		s.config = filepath.Join(s.folder, "config.yaml")
 	}
 	if s.log == "" {
-		s.log = filepath.Join(programData, s.name, "logs", "stateproxy.log")
+		s.log = filepath.Join(s.folder, "logs", "stateproxy.log")
 	}
-	for _, file := range []*string{&s.config, &s.log} {
+	if s.state == "" {
+		s.state = filepath.Join(s.folder, "state")
+	}
+	for _, file := range []*string{&s.config, &s.log, &s.state} {
 		if abs, err := filepath.Abs(*file); err == nil {
 			*file = abs
 		}
@@ -96,9 +103,19 @@ func (s service) withDefaults(programData string) service {
 	return s
 }
 
+// workFolders are those that the service writes to and that are its own.
+func (s service) workFolders() (folders []string) {
+	for _, folder := range []string{s.state, filepath.Dir(s.log)} {
+		if strings.HasPrefix(folder, s.folder+string(filepath.Separator)) {
+			folders = append(folders, folder)
+		}
+	}
+	return folders
+}
+
 // arguments are those that the service is started with.
 func (s service) arguments() []string {
-	return []string{"service", "run", "-name", s.name, "-config", s.config, "-log", s.log}
+	return []string{"service", "run", "-name", s.name, "-config", s.config, "-log", s.log, "-state", s.state}
 }
 
 // account is the service's own: Windows makes it, it has no password, and only
@@ -128,15 +145,17 @@ func serviceSID(name string) string {
 	return sid
 }
 
-// folderRights describes, in Windows' notation for access rights, those of a
-// folder of the service: all for the system and administrators, none for other
-// users. The service reads everything, makes new files, and changes those that
-// it made: its state and its logs, but not its config.
-func folderRights(sid string) string {
-	return "D:PAI" +
-		"(A;OICI;FA;;;SY)" + // files and folders below; all rights; the system
-		"(A;OICI;FA;;;BA)" + // the same; administrators
-		"(A;OICI;0x1200a9;;;" + sid + ")" + // read and list
-		"(A;CI;0x6;;;" + sid + ")" + // make files and folders in it and in folders below
-		"(A;OICIIO;0x1301bf;;;CO)" // who made it: read, write, delete
+// Rights of a service's folders, in Windows' notation: all for the system and
+// administrators, none for other users. The service itself reads its config, but
+// changes only what is in the folders of its state and its log.
+const (
+	administratorsOnly = "D:PAI(A;OICI;FA;;;SY)(A;OICI;FA;;;BA)" // with all files and folders below
+	readToo            = "(A;OICI;0x1200a9;;;%s)"                // the account may list and read
+	writeToo           = "(A;OICI;0x1301ff;;;%s)"                // and make, change and delete
+)
+
+// folderRights returns the rights of the folder that holds the config, and of
+// those below that the service writes to.
+func folderRights(sid string) (config, work string) {
+	return administratorsOnly + fmt.Sprintf(readToo, sid), administratorsOnly + fmt.Sprintf(writeToo, sid)
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+	"golang.org/x/sys/windows"
 	"golang.org/x/sys/windows/svc"
 	"golang.org/x/sys/windows/svc/eventlog"
 
@@ -27,23 +29,19 @@ const (
 	eventError   = 3
 )
 
-// progress is how often Windows hears that a stop goes on. It gives up on a
+// stopProgress is how often Windows hears that a stop goes on. It gives up on a
 // service that says nothing for longer than it said it would.
-const progress = time.Second
+const stopProgress = time.Second
 
 // run is what the service control manager starts.
 func (s service) run(std stdio) error {
-	is, err := svc.IsWindowsService()
-	if err != nil {
-		return fmt.Errorf("ask what started this process: %w", err)
-	}
-	if !is {
-		return fmt.Errorf("only the service control manager starts it so; by hand: stateproxy run -config %s", s.config)
-	}
 	// Windows tells services too when a user logs off. That is none of our
 	// business; stops and shutdowns come from the service control manager.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGTERM)
 	s.keepCrashes()
+	if err := os.Setenv("STATE_DIRECTORY", s.state); err != nil { // as systemd does
+		return err
+	}
 	file := &logfile.File{Path: s.log}
 	defer file.Close()
 	events, err := eventlog.Open(s.name)
@@ -51,7 +49,11 @@ func (s service) run(std stdio) error {
 		return fmt.Errorf("open the event log: %w", err)
 	}
 	defer events.Close()
-	return svc.Run(s.name, &serviceRun{service: s, log: zerolog.MultiLevelWriter(file, &eventWriter{events}), life: events})
+	err = svc.Run(s.name, &serviceRun{service: s, log: zerolog.MultiLevelWriter(file, &eventWriter{events}), life: events})
+	if errors.Is(err, windows.ERROR_FAILED_SERVICE_CONTROLLER_CONNECT) {
+		return fmt.Errorf("only Windows itself starts it so; by hand: stateproxy run -config %s", s.config)
+	}
+	return err
 }
 
 // keepCrashes has the runtime write its last words to a file: a service has no
@@ -128,8 +130,8 @@ func (a *app) askReload() {
 
 // drained tells Windows how the stop goes on until it is complete.
 func (r *serviceRun) drained(ended <-chan error, requests <-chan svc.ChangeRequest, status chan<- svc.Status) (specific bool, code uint32) {
-	stopping := svc.Status{State: svc.StopPending, WaitHint: uint32(10 * progress / time.Millisecond)}
-	tick := time.NewTicker(progress)
+	stopping := svc.Status{State: svc.StopPending, WaitHint: uint32(10 * stopProgress / time.Millisecond)}
+	tick := time.NewTicker(stopProgress)
 	defer tick.Stop()
 	for {
 		status <- stopping

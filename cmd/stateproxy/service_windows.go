@@ -62,9 +62,9 @@ func (s service) install(std stdio) (err error) {
 	defer m.Disconnect()
 	sv, err := m.CreateService(s.name, exe, mgr.Config{
 		StartType: mgr.StartAutomatic, ErrorControl: mgr.ErrorNormal,
-		ServiceStartName: s.account(), SidType: windows.SERVICE_SID_TYPE_UNRESTRICTED,
-		DisplayName: "ASP.NET session proxy (" + s.name + ")",
-		Description: "Routes ASP.NET sessions over a pool of state servers.",
+		ServiceStartName: s.account(),
+		DisplayName:      "ASP.NET session proxy (" + s.name + ")",
+		Description:      "Routes ASP.NET sessions over a pool of state servers.",
 	}, s.arguments()...)
 	if err != nil {
 		return fmt.Errorf("create service %s: %w", s.name, err)
@@ -75,7 +75,7 @@ func (s service) install(std stdio) (err error) {
 			sv.Delete()
 		}
 	}()
-	if err := s.setUp(sv); err != nil {
+	if err := s.setUp(std, sv); err != nil {
 		return err
 	}
 	fmt.Fprintf(std.out, "service %s is installed, account %s\nconfig %s\nlog    %s\n", s.name, s.account(), s.config, s.log)
@@ -86,16 +86,22 @@ func (s service) install(std stdio) (err error) {
 }
 
 // setUp does what a new service needs beside being there.
-func (s service) setUp(sv *mgr.Service) error {
-	if err := sv.SetRecoveryActions(restarts, forgetFailures); err != nil {
-		return fmt.Errorf("set restarts after failures: %w", err)
+func (s service) setUp(std stdio, sv *mgr.Service) error {
+	settings := []struct {
+		what string
+		set  func() error
+	}{
+		{"restarts after a crash", func() error { return sv.SetRecoveryActions(restarts, forgetFailures) }},
+		{"restarts after an error", func() error { return sv.SetRecoveryActionsOnNonCrashFailures(true) }},
+		{"time for the drain at shutdown", func() error { return setShutdownTime(sv) }},
 	}
-	if err := sv.SetRecoveryActionsOnNonCrashFailures(true); err != nil {
-		return fmt.Errorf("set restarts after failures: %w", err)
-	}
-	info := struct{ ms uint32 }{shutdownTime}
-	if err := windows.ChangeServiceConfig2(sv.Handle, windows.SERVICE_CONFIG_PRESHUTDOWN_INFO, (*byte)(unsafe.Pointer(&info))); err != nil {
-		return fmt.Errorf("set time for the drain at shutdown: %w", err)
+	for _, c := range settings {
+		err := c.set()
+		if errors.Is(err, windows.ERROR_INVALID_LEVEL) { // not a whole Windows; the service runs all the same
+			fmt.Fprintf(std.err, "this system does not know: %s\n", c.what)
+		} else if err != nil {
+			return fmt.Errorf("set %s: %w", c.what, err)
+		}
 	}
 	if err := s.makeFolders(); err != nil {
 		return err
@@ -108,31 +114,69 @@ func (s service) setUp(sv *mgr.Service) error {
 	return nil
 }
 
-// makeFolders makes the folders of config and log, and gives those that belong to
-// the service alone their rights. Others keep what rights they have.
+// setShutdownTime sets how long Windows waits for the service when it shuts down.
+func setShutdownTime(sv *mgr.Service) error {
+	info := struct{ ms uint32 }{shutdownTime}
+	return windows.ChangeServiceConfig2(sv.Handle, windows.SERVICE_CONFIG_PRESHUTDOWN_INFO, (*byte)(unsafe.Pointer(&info)))
+}
+
+// makeFolders makes the service's folders and gives them their rights. What was
+// put elsewhere keeps the rights that it has there.
 func (s service) makeFolders() error {
-	own := filepath.Join(os.Getenv("ProgramData"), s.name)
-	for _, folder := range []string{filepath.Dir(s.config), filepath.Dir(s.log)} {
+	for _, folder := range []string{s.folder, filepath.Dir(s.config), filepath.Dir(s.log), s.state} {
 		if err := os.MkdirAll(folder, 0o755); err != nil {
 			return err
 		}
 	}
-	if _, err := os.Stat(own); errors.Is(err, fs.ErrNotExist) {
-		return nil // all was put elsewhere
+	if err := takeOver(s.folder); err != nil {
+		return err
 	}
-	descriptor, err := windows.SecurityDescriptorFromString(folderRights(serviceSID(s.name)))
+	config, work := folderRights(serviceSID(s.name))
+	if err := setRights(s.folder, config); err != nil {
+		return err
+	}
+	for _, folder := range s.workFolders() {
+		if err := setRights(folder, work); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// setRights gives the folder and all below the rights.
+func setRights(folder, rights string) error {
+	descriptor, err := windows.SecurityDescriptorFromString(rights)
 	if err != nil {
-		return fmt.Errorf("rights of %s: %w", own, err)
+		return fmt.Errorf("rights of %s: %w", folder, err)
 	}
 	list, _, err := descriptor.DACL()
 	if err != nil {
-		return fmt.Errorf("rights of %s: %w", own, err)
+		return fmt.Errorf("rights of %s: %w", folder, err)
 	}
 	const what = windows.DACL_SECURITY_INFORMATION | windows.PROTECTED_DACL_SECURITY_INFORMATION
-	if err := windows.SetNamedSecurityInfo(own, windows.SE_FILE_OBJECT, what, nil, nil, list, nil); err != nil {
-		return fmt.Errorf("set rights of %s: %w", own, err)
+	if err := windows.SetNamedSecurityInfo(folder, windows.SE_FILE_OBJECT, what, nil, nil, list, nil); err != nil {
+		return fmt.Errorf("set rights of %s: %w", folder, err)
 	}
 	return nil
+}
+
+// takeOver makes the administrators the owners of all that is there already: any
+// user may make folders in %ProgramData%, and an owner can give himself rights.
+func takeOver(folder string) error {
+	administrators, err := windows.CreateWellKnownSid(windows.WinBuiltinAdministratorsSid)
+	if err != nil {
+		return fmt.Errorf("account of the administrators: %w", err)
+	}
+	return filepath.WalkDir(folder, func(path string, _ fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		err = windows.SetNamedSecurityInfo(path, windows.SE_FILE_OBJECT, windows.OWNER_SECURITY_INFORMATION, administrators, nil, nil, nil)
+		if err != nil {
+			return fmt.Errorf("set owner of %s: %w", path, err)
+		}
+		return nil
+	})
 }
 
 func (s service) uninstall(std stdio) error {
@@ -201,12 +245,13 @@ func (s service) status(std stdio) error {
 		if err != nil {
 			return fmt.Errorf("ask for the state of service %s: %w", s.name, err)
 		}
+		fmt.Fprintf(std.out, "state    %s\nprocess  %d\n", stateName(now.State), now.ProcessId)
 		c, err := sv.Config()
-		if err != nil {
+		if err == nil {
+			fmt.Fprintf(std.out, "account  %s\nstart    %s\ncommand  %s\n", c.ServiceStartName, startName(c.StartType), c.BinaryPathName)
+		} else if !errors.Is(err, windows.ERROR_INVALID_LEVEL) { // as in setUp
 			return fmt.Errorf("ask for the config of service %s: %w", s.name, err)
 		}
-		fmt.Fprintf(std.out, "state    %s\nprocess  %d\naccount  %s\nstart    %s\ncommand  %s\n",
-			stateName(now.State), now.ProcessId, c.ServiceStartName, startName(c.StartType), c.BinaryPathName)
 		if now.State != svc.Running {
 			return fmt.Errorf("service %s: %s", s.name, stateName(now.State))
 		}

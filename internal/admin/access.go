@@ -124,7 +124,7 @@ func isLoopback(r *http.Request) bool {
 		return false
 	}
 	at, err := netip.ParseAddrPort(local.String())
-	return err == nil && at.Addr().Unmap().IsLoopback()
+	return err == nil && at.Addr().IsLoopback()
 }
 
 func (a *Admin) token() string {

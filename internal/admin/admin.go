@@ -124,7 +124,7 @@ func (a *Admin) take(r Reload) Event {
 		if l.refused++; l.refusedSince.IsZero() {
 			l.refusedSince = r.At
 		}
-		return Event{Time: r.At, Level: Error, Kind: ConfigRefused, Text: "config refused, the old one stays in force:\n" + r.Error}
+		return Event{Time: r.At, Level: Error, Kind: ConfigRefused, Text: "the old one stays in force:\n" + r.Error}
 	}
 	l.inForce, l.refusedSince = r.At, time.Time{}
 	if l.first.IsZero() {
@@ -132,8 +132,11 @@ func (a *Admin) take(r Reload) Event {
 		return Event{Time: r.At, Kind: ConfigLoaded, Text: "the first config is in force"}
 	}
 	l.ok++
-	text := fmt.Sprintf("config reloaded, %.1f%% of sessions get another owner", r.Moved*100)
-	return Event{Time: r.At, Kind: ConfigReloaded, Text: strings.Join(append([]string{text}, r.Changes...), "\n")}
+	text := strings.Join(r.Changes, "\n")
+	if r.Moved > 0 {
+		text += fmt.Sprintf("\n%.1f%% of sessions get another owner", r.Moved*100)
+	}
+	return Event{Time: r.At, Kind: ConfigReloaded, Text: strings.TrimSpace(text)}
 }
 
 // Drain makes /readyz say no for good, so that load balancers send no more.

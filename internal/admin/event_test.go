@@ -49,7 +49,7 @@ func TestLoadsBecomeEventsAndReloads(t *testing.T) {
 		text  string
 	}{
 		{Draining, Warn, "about to stop"},
-		{ConfigReloaded, Info, "25.0% of sessions get another owner\ns4 added"},
+		{ConfigReloaded, Info, "s4 added\n25.0% of sessions get another owner"},
 		{ConfigRefused, Error, "stateproxy.yaml:3:1: bakends: no such key"},
 		{ConfigLoaded, Info, "first config"},
 	}

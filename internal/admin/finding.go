@@ -115,7 +115,7 @@ func (s *snapshot) drainText(name string) string {
 		if e.Safe {
 			return "it is empty and may be shut down"
 		}
-		return fmt.Sprintf("%d sessions brought over, %d known to be left", e.Moved, e.Left)
+		return fmt.Sprintf("%s brought over, %d known to be left", several(int64(e.Moved), "session"), e.Left)
 	}
 	return "its sessions are brought over when they are used"
 }
@@ -135,13 +135,21 @@ func (s *snapshot) trafficFindings() (list []Finding) {
 	}
 	if n > 0 {
 		list = append(list, Finding{Level: Error, Kind: RequestsFailing,
-			Text: fmt.Sprintf("%d requests failed in the last minute, most of them for %s", n, reasons[most])})
+			Text: fmt.Sprintf("%s failed in the last minute, mostly for %s", several(n, "request"), reasons[most])})
 	}
 	if refused > 0 {
 		list = append(list, Finding{Level: Error, Kind: ClientsRefused,
-			Text: fmt.Sprintf("%d client connections refused in the last minute: a limit is reached", refused)})
+			Text: fmt.Sprintf("%s refused in the last minute: a limit is reached", several(refused, "client connection"))})
 	}
 	return list
+}
+
+// several tells a number of things.
+func several(n int64, thing string) string {
+	if n != 1 {
+		thing += "s"
+	}
+	return fmt.Sprintf("%d %s", n, thing)
 }
 
 // noted are the findings that events tell of; of the others the caller has told.
@@ -166,7 +174,7 @@ func (a *Admin) follow(s *snapshot, list []Finding) {
 	}
 	for k := range s.firstSeen {
 		if _, still := seen[k]; !still && slices.Contains(noted, k.kind) {
-			events = append(events, Event{Time: s.now, Kind: FindingEnded, Backend: k.backend, Text: "over: " + strings.ReplaceAll(string(k.kind), "_", " ")})
+			events = append(events, Event{Time: s.now, Kind: FindingEnded, Backend: k.backend, Text: strings.ReplaceAll(string(k.kind), "_", " ")})
 		}
 	}
 	a.mu.Lock()

@@ -107,7 +107,7 @@ func TestTrafficFindings(t *testing.T) {
 		a.Observe(&proxy.Outcome{Pool: "default", Backend: "s1", Reason: "dial_refused"})
 		state.Refused = 4
 		began := time.Now()
-		if got := levels(); !strings.Contains(got, "requests_failing 3 requests failed in the last minute, most of them for timeout") || !strings.Contains(got, "clients_refused 4 client") {
+		if got := levels(); !strings.Contains(got, "requests_failing 3 requests failed in the last minute, mostly for timeout") || !strings.Contains(got, "clients_refused 4 client") {
 			t.Errorf("after failures: %s; want both findings", got)
 		}
 		v := a.snapshot().verdict()

@@ -150,10 +150,6 @@ func (a *Admin) serveStream(w http.ResponseWriter, r *http.Request) {
 	}
 	defer a.feed.leave(s)
 	out := &sender{w: w, ctl: http.NewResponseController(w), told: map[string]json.RawMessage{}}
-	// The server's limits are for requests and answers that end.
-	if out.ctl.SetReadDeadline(time.Time{}) != nil {
-		return
-	}
 	w.Header().Set("Content-Type", "text/event-stream")
 	members, err := membersOf(a.snapshot().status())
 	if err != nil {

@@ -74,14 +74,15 @@ func TestReopen(t *testing.T) {
 func TestFileThatCannotBeMoved(t *testing.T) {
 	f := &File{Path: filepath.Join(t.TempDir(), "log"), MaxSize: 4, Keep: 1}
 	// A folder that holds something can't be overwritten by a rename.
-	if err := os.MkdirAll(filepath.Join(f.Path+".1", "in the way"), 0o755); err != nil {
+	wall, brick := f.Path+".1", filepath.Join(f.Path+".1", "in the way")
+	if err := os.MkdirAll(brick, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	write(t, f, "aaa\n", "bbb\n", "c\n")
 	if got, want := read(t, f.Path), "aaa\nbbb\nc\n"; got != want {
 		t.Errorf("file holds %q; want all: %q", got, want)
 	}
-	if err := os.RemoveAll(f.Path + ".1"); err != nil {
+	if err := errors.Join(os.Remove(brick), os.Remove(wall)); err != nil {
 		t.Fatal(err)
 	}
 	write(t, f, "ddd\n") // beyond twice the limit: the next try

@@ -3,7 +3,7 @@
 import { h, s, text, attribute, rate, span } from "./dom.js";
 
 const height = 104;
-const inset = { top: 8, right: 2, bottom: 18, left: 42 };
+const inset = { top: 8, right: 2, bottom: 18, left: 50 };
 
 // nice is the smallest 1, 2 or 5 times a power of ten that is no less than n.
 function nice(n) {

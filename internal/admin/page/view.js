@@ -197,7 +197,7 @@ export function showMoves(status) {
     ...status.evacuations.map((e) => ({ key: "empty " + e.backend, make: makeEvacuation, e })),
     ...status.pools.flatMap((p) => p.windows.map((w) => ({ key: `window ${p.name} ${w.ended}`, make: makeWindow, pool: p, w }))),
   ];
-  text($("moves-sum"), `${count(status.requests.moved)} brought over since the start`);
+  text($("moves-sum"), `${count(status.requests.moved)} brought over at their use since the start`);
   list($("moves"), moves.length ? moves : [{ key: "none", make: makeRest }], (m) => m.key, (m) => m.make(m));
 }
 
