@@ -69,6 +69,9 @@ type Admin struct {
 	// means nothing. It is called as Proxy is.
 	Findings func() []Finding
 
+	// XRay tells of sessions; nil means that nothing is known of them.
+	XRay XRay
+
 	// ErrorLog is told of broken connections and panics; nil means the standard
 	// logger, as in http.Server.
 	ErrorLog *log.Logger

@@ -28,6 +28,9 @@ func (a *Admin) metrics() http.Handler {
 
 func (a *Admin) registry() *prometheus.Registry {
 	r := prometheus.NewRegistry()
+	if a.XRay != nil {
+		r.MustRegister(newXRayCollector(a.XRay))
+	}
 	r.MustRegister(
 		newCollector(a),
 		collectors.NewGoCollector(),

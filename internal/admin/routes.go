@@ -26,6 +26,7 @@ func (a *Admin) routes() []route {
 		{"GET", "/api/v1/reloads", reading, a.serveReloads},
 		{"GET", "/api/v1/history", reading, a.serveHistory},
 		{"GET", "/api/v1/config", reading, a.serveConfig},
+		{"GET", "/api/v1/sessions", reading, a.serveSessions},
 		{"GET", "/api/v1/stream", reading, a.serveStream},
 		{"GET", "/api/v1/tail", reading, a.serveTail},
 		{"GET", "/api/v1/openapi.yaml", anyone, serveOpenAPI},
@@ -84,6 +85,15 @@ func (a *Admin) serveConfig(w http.ResponseWriter, _ *http.Request) {
 	}
 	w.Header().Set("Content-Type", "application/yaml")
 	_, _ = w.Write([]byte(a.Config()))
+}
+
+// serveSessions tells what the traffic says of sessions, by application.
+func (a *Admin) serveSessions(w http.ResponseWriter, _ *http.Request) {
+	if a.XRay == nil {
+		refuse(w, http.StatusNotImplemented, "not_available", "Nothing is known of sessions here.")
+		return
+	}
+	writeJSON(w, http.StatusOK, a.XRay.Report())
 }
 
 // serveToken tells that the token is the right one, as only then it is called.

@@ -27,7 +27,6 @@ func newTraffic(sessions, n uint64) *traffic {
 }
 
 func (t *traffic) next() *proxy.Outcome {
-	t.n++
 	id := mix(t.n / 2 % t.sessions)
 	t.at = t.at.Add(10 * time.Microsecond)
 	t.o = proxy.Outcome{
@@ -35,9 +34,10 @@ func (t *traffic) next() *proxy.Outcome {
 		App:    t.app, Session: mix(id), ID: id, Pool: "default", Backend: "s1", Status: wire.StatusOK,
 		Start: t.at, Duration: time.Millisecond, Timeout: 20, Body: t.body,
 	}
-	if t.o.Op = wire.OpGetExclusive; t.n%2 == 0 {
+	if t.o.Op = wire.OpGetExclusive; t.n%2 == 1 {
 		t.o.Op = wire.OpSet
 	}
+	t.n++
 	return &t.o
 }
 

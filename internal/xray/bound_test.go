@@ -189,7 +189,7 @@ func TestHostilePairs(t *testing.T) {
 	}
 	for id := range uint64(10) {
 		for i := range 60 {
-			r.page(server{addr: netip.AddrFrom4([4]byte{10, 1, byte(id), byte(i + 1)}).String(), app: fmt.Sprintf("/LM/W3SVC/%d/ROOT/%s", i, strings.Repeat("x", 400))}, id)
+			r.page(server{addr: netip.AddrFrom4([4]byte{10, 1, byte(id), byte(i + 1)}).String(), app: fmt.Sprintf("/LM/W3SVC/%d/ROOT/%s", i, strings.Repeat("x", 400))}, 100+id)
 		}
 	}
 	list := r.only(identity...)

@@ -11,7 +11,7 @@ import (
 // Files of the repository that go into every archive, and into those of one
 // system. A name that ends in / takes all files below it.
 var (
-	always   = []string{"README.md", "CHANGELOG.md", "SECURITY.md", "config.example.yaml", "docs/"}
+	always   = []string{"README.md", "CHANGELOG.md", "SECURITY.md", "config.example.yaml", "docs/", "deploy/grafana/", "deploy/prometheus/"}
 	bySystem = map[string][]string{
 		"linux":   {"deploy/systemd/", "deploy/kubernetes/"},
 		"windows": {"deploy/windows/"},

@@ -25,6 +25,7 @@ var licences = []struct {
 	without string
 }{
 	{"Apache-2.0", []string{"apache license", "version 2.0, january 2004"}, ""},
+	{"Apache-2.0", []string{"licensed under the apache license, version 2.0"}, ""},
 	{"BSD-2-Clause", []string{"redistribution and use in source and binary forms"}, "neither the name"},
 	{"BSD-3-Clause", []string{"redistribution and use in source and binary forms", "neither the name"}, ""},
 	{"ISC", []string{"permission to use, copy, modify, and/or distribute this software for any purpose"}, ""},

@@ -31,6 +31,7 @@ func TestIdentify(t *testing.T) {
 		{"BSD with three clauses", bsd + " … Neither the name of", []string{"BSD-3-Clause"}},
 		{"BSD with two clauses", bsd, []string{"BSD-2-Clause"}},
 		{"two in one file", "Apache License Version 2.0, January 2004 " + bsd + " neither the name", []string{"Apache-2.0", "BSD-3-Clause"}},
+		{"Apache by reference", "Licensed under the Apache License, Version 2.0 (the \"License\")", []string{"Apache-2.0"}},
 		{"GPL", "GNU GENERAL PUBLIC LICENSE Version 3", nil},
 		{"half a phrase", "Permission is hereby granted, free of charge", nil},
 	}
@@ -182,6 +183,9 @@ func checkBill(t *testing.T, text, binary []byte) {
 	}
 	if got := found["github.com/rs/zerolog"]; got != "MIT" {
 		t.Errorf("licence of zerolog = %q; want MIT", got)
+	}
+	if got := found["gopkg.in/yaml.v3"]; got != "Apache-2.0 AND MIT" {
+		t.Errorf("licences of yaml = %q; want Apache-2.0 AND MIT", got)
 	}
 	if found["std"] != "BSD-3-Clause" || found["pgregory.net/rapid"] != "" {
 		t.Errorf("bill holds %v; want std and no module that only tests use", found)
