@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -47,6 +48,8 @@ type app struct {
 	stateFile  string
 	saved      []byte // what the state file holds
 	saveFailed error
+
+	tokenTrouble atomic.Pointer[string] // why the token file can't be read, as logged
 
 	stages map[string]int // of evacuations, as logged; keepState's own
 
