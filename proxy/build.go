@@ -186,7 +186,7 @@ func (q *pool) remember(now time.Time, window time.Duration, olds []*pool) {
 	}
 	for _, old := range olds {
 		for _, f := range old.formers {
-			if f.until.After(now) {
+			if f.until = f.openUntil(window); f.until.After(now) {
 				q.addFormer(f)
 			}
 		}
@@ -219,17 +219,23 @@ func (q *pool) addFormer(f former) {
 // copies that were overtaken have expired.
 func (q *pool) forgetOvertaken() {
 	for _, place := range q.owners {
-		place.overtaken.clear()
+		place.overtaken().clear()
 	}
 }
 
 // targetName is the name under which a place's health is watched: the
-// backend's, or with its address if the backend is, or will be, at another one.
+// backend's, or with its address if the backend is, will be or was later at
+// another one.
 func (t *table) targetName(p *place) string {
-	if t.next != nil {
-		return targetName(p, t.members, t.next.members)
+	for _, other := range t.places() { // members come first, then former owners, the latest first
+		if other.name == p.name {
+			if other != p {
+				return p.name + "@" + p.address
+			}
+			break
+		}
 	}
-	return targetName(p, t.members, nil)
+	return p.name
 }
 
 func targetName(p *place, members, next []*member) string {

@@ -187,11 +187,14 @@ func TestOldCopiesOfAServerThatWasCutOff(t *testing.T) {
 func TestARestartedServerIsNotAskedForOldSessions(t *testing.T) {
 	servers := startServers(t, 2)
 	all := backends(servers...)
-	r := newRig(t, proxy.Settings{Backends: all[:1]})
+	const budget = 100 * time.Millisecond
+	r := newRig(t, proxy.Settings{Backends: all[:1], Budget: budget})
 	c := dial(t, r.addr)
 	r.proxy.SetInstance("s1", "one")
 	fill(c, 20)
-	r.reconfigure(proxy.Settings{Backends: all})
+	r.reconfigure(proxy.Settings{Backends: all, Budget: budget})
+	<-time.After(3 * budget) // requests by the ring before are over now
+	r.proxy.SetInstance("s1", "one")
 	servers[0].Reset()
 	if restarted, _ := r.proxy.SetInstance("s1", "two"); !restarted {
 		t.Error("a new nonce is no restart; want one")

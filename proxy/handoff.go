@@ -39,11 +39,15 @@ import (
 //	                                   cookie fits, else 423
 //	release     move, then at o        release at f               at o
 //	DELETE      move, then at o        DELETE at f                at o
-//	HEAD        HEAD at f, no move     HEAD at f                  at o
+//	HEAD        move, then at o        HEAD at f                  at o
 //
 // So a lock taken before the change lives and ends where it is, and the session
-// moves when it is next free. An acquire is what asks f in every row but HEAD,
-// for a request that went to f blindly might create the session there anew.
+// moves when it is next free. An acquire is what asks f, for a request that went
+// to f blindly might create the session there anew. HEAD moves too: a session
+// that only HEADs keep alive would else be at f when the window is over.
+//
+// A 404 from a place that had the session a moment ago says that another proxy
+// has moved it since. Nothing was done then, and it is looked for once more.
 //
 // Of several former owners the latest is asked first. One that was ejected
 // after its ring was in force may hold old copies of sessions that went on
@@ -63,7 +67,14 @@ type handoff struct {
 // table. The zero value is empty; it is safe for concurrent use.
 type moves struct {
 	moving sync.Map // key hash → chan struct{}, closed when the move is over
-	stuck  sync.Map // key hash → wire.Int, cookie of a lock that a broken move left at f
+	stuck  sync.Map // key hash → stuckLock
+	halves keySet   // sessions that a move has begun to store at o and not removed at f
+}
+
+// stuckLock is a lock that a broken move left at f.
+type stuckLock struct {
+	f      *place
+	cookie wire.Int
 }
 
 func (h *handoff) roundTrip(ctx context.Context, x *exchange) error {
@@ -73,31 +84,69 @@ func (h *handoff) roundTrip(ctx context.Context, x *exchange) error {
 		return errNoOwner
 	}
 	id := x.id
-	if h.q.settled.has(id) {
-		return h.send(ctx, owner, x)
+	if h.isSettled(x, id) && h.next(&x.key, owner) == nil {
+		err := h.send(ctx, owner, x)
+		if err != nil || x.Response.Status != wire.StatusNotFound || !h.early() {
+			return err
+		}
+		h.q.settled.remove(id) // it may have been removed, and made anew by a proxy that is behind
+		x.Release()
 	}
 	c := h.candidates(x, id, owner)
 	if c.none() {
 		return h.send(ctx, owner, x)
 	}
-	if x.Op == wire.OpResetTimeout {
-		return h.head(ctx, x, c)
+	for tries := 1; ; tries++ {
+		at, err := h.look(ctx, x, c)
+		if err != nil {
+			return err
+		}
+		err = h.send(ctx, at, x)
+		if err != nil || x.Response.Status != wire.StatusNotFound || at == owner && c.next == nil || tries == maxLooks {
+			return err
+		}
+		x.Release()
 	}
-	unlock, err := h.lock(ctx, id, x.Deadline)
+}
+
+// isSettled reports whether the session need not be looked for. While a proxy may
+// still go by the ring before, a save is no such request: the session may have
+// been removed since, and that proxy would make it anew at the former owner.
+func (h *handoff) isSettled(x *exchange, id uint64) bool {
+	creates := x.Op == wire.OpSet || x.Op == wire.OpSetUninitialized
+	return h.q.settled.has(id) && !(creates && h.early())
+}
+
+// maxLooks bounds how often a session is looked for that moves at the same time.
+const maxLooks = 3
+
+// early reports whether the ring before may still be in use.
+func (h *handoff) early() bool { return time.Since(h.q.since) <= h.aftermath() }
+
+// aftermath is for how long after its end a ring is still in use: by requests
+// that are under way, and by proxies that change a little later.
+func (h *handoff) aftermath() time.Duration {
+	s := h.t.settings
+	return 2*s.Budget + max(s.HandoffDelay, 0)
+}
+
+// look returns the place that the request is for.
+func (h *handoff) look(ctx context.Context, x *exchange, c *candidates) (*place, error) {
+	unlock, err := h.lock(ctx, c.id, x.Deadline)
 	if err != nil {
-		return err
+		return nil, err
 	}
+	defer unlock()
 	at, err := h.find(ctx, x, c)
-	unlock()
-	if err != nil {
-		return err
-	}
-	if x.Op == wire.OpSet || x.Op == wire.OpSetUninitialized || x.Op == wire.OpRemove {
+	if err == nil && (x.Op == wire.OpSet || x.Op == wire.OpSetUninitialized || x.Op == wire.OpRemove) {
 		for _, p := range c.gone { // before the request, so that none is missed
-			p.overtaken.add(id)
+			p.overtaken().add(c.id)
+		}
+		if at != c.owner && at != c.next && h.p.moves.halves.has(c.id) {
+			c.owner.overtaken().add(c.id)
 		}
 	}
-	return h.send(ctx, at, x)
+	return at, err
 }
 
 // candidates are the places that may hold a session.
@@ -116,10 +165,10 @@ func (c *candidates) none() bool {
 	return len(c.early)+len(c.late)+len(c.gone) == 0 && c.next == nil && !c.ownerStale()
 }
 
-// ownerStale reports whether what owner has is from before it was down, and the
-// session went on elsewhere.
+// ownerStale reports whether the session went on elsewhere since owner got what
+// it has.
 func (c *candidates) ownerStale() bool {
-	return c.owner.lastDown.Load() != 0 && c.owner.overtaken.has(c.id)
+	return c.owner.overtaken().has(c.id)
 }
 
 func (h *handoff) candidates(x *exchange, id uint64, owner *place) *candidates {
@@ -140,33 +189,24 @@ func (h *handoff) candidates(x *exchange, id uint64, owner *place) *candidates {
 		switch {
 		case f.gone[j]:
 			c.gone = append(c.gone, p)
-		case !p.holdsFrom(ended):
-		case p.lastDown.Load() >= ended:
+		case !p.holdsFrom(ended + int64(h.aftermath())):
+		case p.lastDown() >= ended:
 			c.late = append(c.late, p)
 		default:
 			c.early = append(c.early, p)
 		}
 	}
-	if n := h.t.nextOwner(x.key.App, key); n != nil && !sameServer(n, owner) {
-		c.next = n
-	}
+	c.next = h.next(&x.key, owner)
 	return c
 }
 
-// head asks one place after the other until one has the session.
-func (h *handoff) head(ctx context.Context, x *exchange, c *candidates) error {
-	places := append(append(slices.Clone(c.early), c.owner), c.late...)
-	if c.next != nil {
-		places = append(places, c.next)
+// next returns the owner that the session is to have, nil if it is owner or
+// there is none.
+func (h *handoff) next(key *wire.Key, owner *place) *place {
+	if n := h.t.nextOwner(key.App, key.RoutingKey()); n != nil && !sameServer(n, owner) {
+		return n
 	}
-	for i, p := range places {
-		err := h.send(ctx, p, x)
-		if err != nil || x.Response.Status != wire.StatusNotFound || i == len(places)-1 {
-			return err
-		}
-		x.Release()
-	}
-	return errNoOwner
+	return nil
 }
 
 // lock lets one request at a time move the session, so that those beside it
@@ -196,7 +236,7 @@ func (h *handoff) lock(ctx context.Context, id uint64, deadline time.Time) (unlo
 // find returns the place that the request is for, after having brought the
 // session to its owner if it can be brought.
 func (h *handoff) find(ctx context.Context, x *exchange, c *candidates) (*place, error) {
-	if h.q.settled.has(c.id) { // by the request that lock waited for
+	if c.next == nil && h.isSettled(x, c.id) { // by the request that lock waited for
 		return c.owner, nil
 	}
 	if at, err := h.bringFirst(ctx, x, c, c.early); at != nil || err != nil {
@@ -207,7 +247,7 @@ func (h *handoff) find(ctx context.Context, x *exchange, c *candidates) (*place,
 		if err := m.clear(c.owner); err != nil {
 			return nil, &blockedError{err}
 		}
-		c.owner.overtaken.remove(c.id)
+		c.owner.overtaken().remove(c.id)
 	}
 	if len(c.late) > 0 || c.next != nil {
 		status, err := h.ask(ctx, x, c.owner, wire.Request{Verb: wire.HEAD})
@@ -230,11 +270,7 @@ func (h *handoff) find(ctx context.Context, x *exchange, c *candidates) (*place,
 			return c.next, nil
 		}
 	}
-	// A request that was under way when the ring changed, or that came through a
-	// proxy which changes it a little later, may still create the session at its
-	// former owner. After a while none can.
-	s := h.t.settings
-	if c.next == nil && len(c.gone) == 0 && time.Since(h.q.since) > 2*s.Budget+max(s.HandoffDelay, 0) {
+	if c.next == nil && len(c.gone) == 0 && !h.early() {
 		h.q.settled.add(c.id)
 	}
 	return c.owner, nil
@@ -262,12 +298,12 @@ func (h *handoff) move(ctx context.Context, x *exchange, c *candidates, f *place
 // move, f if the session is in use there, and nil if f does not have it.
 func (h *handoff) bring(ctx context.Context, x *exchange, c *candidates, f *place) (*place, error) {
 	m := h.move(ctx, x, c, f)
-	if f.overtaken.has(c.id) {
+	if f.overtaken().has(c.id) {
 		if err := m.clear(f); err != nil {
 			x.place = f
 			return nil, &blockedError{err}
 		}
-		f.overtaken.remove(c.id)
+		f.overtaken().remove(c.id)
 		return nil, nil
 	}
 	found, err := m.run()
@@ -275,10 +311,12 @@ func (h *handoff) bring(ctx context.Context, x *exchange, c *candidates, f *plac
 		x.place = f
 		return nil, &blockedError{err}
 	}
+	if found == f {
+		f.inUse.Store(time.Now().UnixNano())
+	}
 	if found == c.owner {
 		x.moved = true
 		h.p.movedFrom(f)
-		c.owner.overtaken.remove(c.id)
 		if len(c.gone) == 0 {
 			h.q.settled.add(c.id)
 		}
@@ -311,7 +349,13 @@ type move struct {
 	c        *candidates
 	f, owner *place
 	deadline time.Time // of the move; a little is left of the request's to let go of a lock
+	lock     wire.Int  // cookie of the move's lock at f
+	fresh    bool      // the uninitialized mark was at f; the lock took it
+	retried  bool
 }
+
+// errOneServer is the error of a move whose own lock seems to be at owner.
+var errOneServer = errors.New("may be the new owner's server under another address")
 
 func (m *move) run() (*place, error) {
 	got := backend.Exchange{Op: wire.OpGetExclusive, Deadline: m.deadline}
@@ -333,28 +377,37 @@ func (m *move) run() (*place, error) {
 	default:
 		return nil, errors.New("refused to lend the session for its move")
 	}
-	cookie := got.Response.LockCookie
-	if err := m.store(&got); err != nil {
-		m.letGo(cookie)
+	m.lock = got.Response.LockCookie
+	m.fresh = m.fresh || got.Response.ActionFlags.Or(0)&1 != 0
+	err = m.store(&got)
+	if err == nil {
+		return m.remove(m.lock)
+	}
+	_ = m.letGo(m.lock) // the error of the move is what the caller hears of
+	if err != errOneServer || m.retried {
 		return nil, err
 	}
-	return m.remove(cookie)
+	m.retried = true // by chance two locks may have the same cookie, but not twice
+	return m.run()
 }
 
 // locked deals with a session that is in use at f: by a client, whose requests
-// then go to f, or by a move of ours that broke off after the store.
+// then go to f, or by a move of ours that broke off. That one begins anew, for
+// what it stored may be gone, or at a place that is not the owner any more.
 func (m *move) locked(cookie wire.Int) (*place, error) {
-	left, ok := m.p.moves.stuck.Load(m.c.id)
-	if !ok || left != cookie {
+	if left, ok := m.p.moves.stuck.Load(m.c.id); !ok || left != (stuckLock{m.f, cookie}) {
 		return m.f, nil
 	}
-	return m.remove(cookie)
+	if err := m.letGo(cookie); err != nil {
+		return nil, err
+	}
+	m.p.moves.stuck.Delete(m.c.id)
+	return m.run()
 }
 
 // store puts what was got from f at owner, unlocked.
 func (m *move) store(got *backend.Exchange) error {
-	fresh := got.Response.ActionFlags.Or(0)&1 != 0
-	if fresh || m.mayHoldOld() {
+	if m.fresh || m.mayHoldOld() || m.c.ownerStale() {
 		if err := m.clear(m.owner); err != nil {
 			return err
 		}
@@ -363,9 +416,10 @@ func (m *move) store(got *backend.Exchange) error {
 		Verb: wire.PUT, Target: m.x.req.Target, Host: m.x.req.Host,
 		Timeout: got.Response.Timeout, ContentLength: got.Response.ContentLength, ExtraFlags: wire.Some(0),
 	}
-	if fresh { // the mark was taken by our acquire and must be there for the client
+	if m.fresh { // the mark was taken by our acquire and must be there for the client
 		req.ExtraFlags = wire.Some(1)
 	}
+	m.p.moves.halves.add(m.c.id)
 	buf := sock.Buffer(512 + len(req.Target) + len(req.Host) + len(got.Body()))
 	defer sock.Recycle(buf)
 	put := backend.Exchange{
@@ -383,19 +437,20 @@ func (m *move) store(got *backend.Exchange) error {
 	if put.Response.Status != wire.StatusOK {
 		return errors.New("the new owner did not take the session")
 	}
+	m.owner.overtaken().remove(m.c.id) // what it has is the latest, should f be lost now
 	return nil
 }
 
 // mayHoldOld reports whether owner has been owner before, or was ejected once,
 // so that it may have a copy from then.
 func (m *move) mayHoldOld() bool {
-	if m.owner.lastDown.Load() != 0 {
+	if m.owner.lastDown() != 0 {
 		return true
 	}
 	key := m.x.key.RoutingKey()
 	for i := range m.q.formers {
 		f := &m.q.formers[i]
-		if j := f.ring.Owner(key); j >= 0 && f.owners[j] == m.owner {
+		if j := f.ring.Owner(key); j >= 0 && sameServer(f.owners[j], m.owner) {
 			return true
 		}
 	}
@@ -414,10 +469,17 @@ func (m *move) clear(at *place) error {
 			return nil
 		case status != wire.StatusLocked:
 			return errors.New("refused to give up an old copy")
+		case cookie == m.lock && mayBeOneServer(m.f, at):
+			return errOneServer
 		}
 		req.LockCookie = cookie
 	}
 	return errors.New("an old copy is in use")
+}
+
+// mayBeOneServer reports whether it is not known that a and b are two servers.
+func mayBeOneServer(a, b *place) bool {
+	return a.instance.Load() == nil || b.instance.Load() == nil || sameServer(a, b)
 }
 
 func (m *move) delete(at *place, req wire.Request) (status int, cookie wire.Int, err error) {
@@ -444,6 +506,7 @@ func (m *move) remove(cookie wire.Int) (*place, error) {
 			continue
 		case status == wire.StatusOK || status == wire.StatusNotFound:
 			m.p.moves.stuck.Delete(m.c.id)
+			m.p.moves.halves.remove(m.c.id)
 			return m.owner, nil
 		case status == wire.StatusLocked: // taken over meanwhile: the client there goes on there
 			m.p.moves.stuck.Delete(m.c.id)
@@ -452,14 +515,13 @@ func (m *move) remove(cookie wire.Int) (*place, error) {
 		err = errors.New("refused to remove the moved session")
 		break
 	}
-	m.p.moves.stuck.Store(m.c.id, cookie)
+	m.p.moves.stuck.Store(m.c.id, stuckLock{m.f, cookie})
 	return nil, err
 }
 
-// letGo releases the lock at f after a move that broke off. If that fails too,
-// the lock stays until a client takes it over.
-func (m *move) letGo(cookie wire.Int) {
-	req := wire.Request{Verb: wire.GET, Exclusive: wire.Release, LockCookie: cookie}
-	// The error of the move is what the caller hears of.
-	_, _ = m.ask(m.ctx, m.x, m.f, req)
+// letGo releases the move's lock at f. If that fails, the lock stays until a
+// client takes it over.
+func (m *move) letGo(cookie wire.Int) error {
+	_, err := m.ask(m.ctx, m.x, m.f, wire.Request{Verb: wire.GET, Exclusive: wire.Release, LockCookie: cookie})
+	return err
 }

@@ -53,6 +53,14 @@ func (s *settled) add(h uint64) {
 	sh.young[h] = struct{}{}
 }
 
+func (s *settled) remove(h uint64) {
+	sh := &s.shards[h%keyShards]
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	delete(sh.young, h)
+	delete(sh.old, h)
+}
+
 // keySet is a bounded set of sessions. The zero value is empty; it is safe for
 // concurrent use.
 type keySet struct {

@@ -160,7 +160,7 @@ func (p *Proxy) SetUp(name string, up bool) (Change, bool) {
 	if up {
 		delete(p.down, name)
 	} else {
-		place.lastDown.Store(now.UnixNano())
+		place.outages.Load().last.Store(now.UnixNano())
 		p.down[name] = true
 	}
 	t, err := p.build(old.again(p.down, now))
@@ -183,14 +183,17 @@ func (p *Proxy) SetInstance(name, nonce string) (restarted bool, twin string) {
 	if place == nil {
 		return false, ""
 	}
-	before := place.instance.Swap(&nonce)
+	before, seen := place.instance.Swap(&nonce), place.seen
+	place.seen = time.Now().UnixNano()
 	if before != nil && *before == nonce {
 		return false, ""
 	}
 	if before != nil {
-		place.began.Store(time.Now().UnixNano())
-		place.overtaken.clear()
+		// It may have taken sessions, and even have been cut off with them, since
+		// it was restarted: what was overtaken stays so.
+		place.began.Store(seen)
 	}
+	place.join(t.places())
 	for _, other := range t.places() {
 		if other != place && sameServer(other, place) {
 			twin = t.targetName(other)
@@ -304,7 +307,9 @@ func (p *Proxy) changeByClock() {
 }
 
 func (p *Proxy) newPlace(b Backend) *place {
-	return &place{name: b.Name, address: b.Address, conns: backend.Pool{Address: b.Address, Dial: p.Dial}}
+	made := &place{name: b.Name, address: b.Address, conns: backend.Pool{Address: b.Address, Dial: p.Dial}}
+	made.outages.Store(new(outages))
+	return made
 }
 
 // changeFrom tells what t changes against old, or will when its next routing is

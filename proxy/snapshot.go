@@ -80,8 +80,8 @@ func (p *Proxy) Snapshot() Snapshot {
 
 func (p *place) state() PlaceState {
 	s := PlaceState{
-		Name: p.name, Address: p.address, Overtaken: p.overtaken.all(),
-		LastDown: fromNano(p.lastDown.Load()), Began: fromNano(p.began.Load()),
+		Name: p.name, Address: p.address, Overtaken: p.overtaken().all(),
+		LastDown: fromNano(p.lastDown()), Began: fromNano(p.began.Load()),
 	}
 	if id := p.instance.Load(); id != nil {
 		s.Instance = *id
@@ -135,6 +135,7 @@ func (p *Proxy) Restore(s Snapshot) error {
 	for _, ps := range s.Places {
 		if place := t.place(ps.Name, ps.Address); place != nil {
 			place.restore(ps)
+			place.join(t.places())
 		}
 	}
 	p.salt = cmp.Or(s.Salt, newSalt())
@@ -144,13 +145,13 @@ func (p *Proxy) Restore(s Snapshot) error {
 }
 
 func (p *place) restore(s PlaceState) {
-	p.lastDown.Store(toNano(s.LastDown))
+	p.outages.Load().last.Store(toNano(s.LastDown))
 	p.began.Store(toNano(s.Began))
 	if s.Instance != "" {
 		p.instance.Store(&s.Instance)
 	}
 	for _, h := range s.Overtaken {
-		p.overtaken.add(h)
+		p.overtaken().add(h)
 	}
 }
 

@@ -18,22 +18,58 @@ type place struct {
 	target  atomic.Pointer[string] // name that its health goes by
 	failing atomic.Int64           // Unix nanoseconds of the first failure since the last answer; 0 when all is well
 
-	// lastDown is when the place was last ejected, in Unix nanoseconds. Copies
-	// older than that may have been overtaken elsewhere.
-	lastDown atomic.Int64
-	// overtaken holds the sessions that were written or removed elsewhere while
-	// the place was down: what it has of them is stale.
-	overtaken keySet
+	// outages is what is known of the time when the server was down. Places that
+	// are known to lead to one server have it in common.
+	outages atomic.Pointer[outages]
 
 	// instance names the run of the server behind the address, as its sentinel
 	// tells; nil while that is not known.
 	instance atomic.Pointer[string]
-	// began is when another instance was first seen than before, in Unix
-	// nanoseconds: nothing from before is there any more.
+	// began is when the instance before was last seen, in Unix nanoseconds:
+	// nothing from before is there any more.
 	began atomic.Int64
+	seen  int64 // when instance was last seen; guarded by the proxy's mu
+	// inUse is when a session was last found in use at the place and left there,
+	// in Unix nanoseconds.
+	inUse atomic.Int64
 	// emptied is when the last session was seen to have left a place that owns
 	// none, in Unix nanoseconds.
 	emptied atomic.Int64
+}
+
+// outages is what is known of a server that was down.
+type outages struct {
+	// last is when the last one began, in Unix nanoseconds. Copies older than
+	// that may have been overtaken elsewhere.
+	last atomic.Int64
+	// overtaken holds the sessions that were written or removed elsewhere while
+	// the server was down: what it has of them is stale.
+	overtaken keySet
+}
+
+// add takes over what o has.
+func (x *outages) add(o *outages) {
+	x.last.Store(max(x.last.Load(), o.last.Load()))
+	for _, h := range o.overtaken.all() {
+		x.overtaken.add(h)
+	}
+}
+
+func (p *place) lastDown() int64    { return p.outages.Load().last.Load() }
+func (p *place) overtaken() *keySet { return &p.outages.Load().overtaken }
+
+// join has p share what is known of outages with the places that lead to the
+// same server, and with no others. The proxy's mu is held.
+func (p *place) join(places []*place) {
+	own := &outages{}
+	own.add(p.outages.Load())
+	for _, other := range places {
+		if other != p && sameServer(other, p) {
+			own.add(other.outages.Load())
+			other.outages.Store(own)
+		}
+	}
+	p.outages.Store(own)
 }
 
 // holdsFrom reports whether the place may still hold sessions that it owned
@@ -114,6 +150,18 @@ type former struct {
 	gone   []bool // owners that can't be asked: ejected
 	ended  time.Time
 	until  time.Time
+}
+
+// openUntil returns when the window is over: a session that was found in use
+// may live there for another one.
+func (f *former) openUntil(window time.Duration) time.Time {
+	until := f.until
+	for _, p := range f.owners {
+		if t := fromNano(p.inUse.Load()).Add(window); t.After(until) {
+			until = t
+		}
+	}
+	return until
 }
 
 // roundTripper brings a request to where its session is and an answer back.

@@ -91,7 +91,7 @@ func TestPURL(t *testing.T) {
 	}
 }
 
-// TestPack packs the real binary twice and looks into the archives.
+// TestPack has the command pack the real binary twice and looks into the archives.
 func TestPack(t *testing.T) {
 	builds := t.TempDir()
 	for _, goos := range []string{"linux", "windows"} {
@@ -101,29 +101,62 @@ func TestPack(t *testing.T) {
 			t.Fatalf("go build: %v\n%s", err, out)
 		}
 	}
-	r := release{version: "v9.8.7", commit: "c0ffee", time: time.Unix(1795569009, 0).UTC(), root: "../..", out: t.TempDir()}
-	if err := r.pack(builds); err != nil {
-		t.Fatal(err)
-	}
-	again := r
-	again.out = t.TempDir()
-	if err := again.pack(builds); err != nil {
-		t.Fatal(err)
-	}
-	sums := readFile(t, filepath.Join(r.out, "SHA256SUMS"))
-	if second := readFile(t, filepath.Join(again.out, "SHA256SUMS")); !bytes.Equal(sums, second) {
+	out := packed(t, builds)
+	sums := readFile(t, filepath.Join(out, "SHA256SUMS"))
+	if second := readFile(t, filepath.Join(packed(t, builds), "SHA256SUMS")); !bytes.Equal(sums, second) {
 		t.Errorf("packed twice:\n%s\nand\n%s; want the same", sums, second)
 	}
 	name := "stateproxy_v9.8.7_linux_" + runtime.GOARCH
 	binary := readFile(t, filepath.Join(builds, "linux-"+runtime.GOARCH, "stateproxy"))
-	checkArchive(t, name, untar(t, readFile(t, filepath.Join(r.out, name+".tar.gz"))), "stateproxy", binary, "deploy/systemd/stateproxy.service")
-	checkBill(t, readFile(t, filepath.Join(r.out, name+".cdx.json")), binary)
+	checkArchive(t, name, untar(t, readFile(t, filepath.Join(out, name+".tar.gz"))), "stateproxy", binary, "deploy/systemd/stateproxy.service")
+	checkBill(t, readFile(t, filepath.Join(out, name+".cdx.json")), binary)
 	name = "stateproxy_v9.8.7_windows_" + runtime.GOARCH
 	binary = readFile(t, filepath.Join(builds, "windows-"+runtime.GOARCH, "stateproxy.exe"))
-	checkArchive(t, name, unzip(t, readFile(t, filepath.Join(r.out, name+".zip"))), "stateproxy.exe", binary, "deploy/windows/install.cmd")
-	checkBill(t, readFile(t, filepath.Join(r.out, name+".cdx.json")), binary)
+	checkArchive(t, name, unzip(t, readFile(t, filepath.Join(out, name+".zip"))), "stateproxy.exe", binary, "deploy/windows/install.cmd")
+	checkBill(t, readFile(t, filepath.Join(out, name+".cdx.json")), binary)
 	if got := strings.Count(string(sums), "\n"); got != 4 {
 		t.Errorf("SHA256SUMS has %d lines; want 4\n%s", got, sums)
+	}
+}
+
+// packed runs the command on the builds and returns the folder with what it made.
+func packed(t *testing.T, builds string) string {
+	t.Helper()
+	out := t.TempDir()
+	cmd := exec.Command("go", "run", "./scripts/pack", "-version", "v9.8.7", "-commit", "c0ffee", "-time", "1795569009", "-builds", builds, "-out", out)
+	cmd.Dir = "../.."
+	if text, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("pack: %v\n%s", err, text)
+	}
+	return out
+}
+
+func TestPackRefuses(t *testing.T) {
+	good := release{version: "v1", commit: "c0ffee", time: time.Unix(1, 0), root: "../.."}
+	noVersion, noTime := good, good
+	noVersion.version, noTime.time = "", time.Unix(0, 0)
+	odd := t.TempDir()
+	if err := os.Mkdir(filepath.Join(odd, "linux"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	tests := []struct {
+		name   string
+		r      release
+		builds string
+		want   string
+	}{
+		{"no version", noVersion, odd, "want -version"},
+		{"no time", noTime, odd, "want -version, -commit and -time"},
+		{"nothing built", good, t.TempDir(), "no platform"},
+		{"folder of another name", good, odd, "named like linux-amd64"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			tt.r.out = t.TempDir()
+			if err := tt.r.pack(tt.builds); err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("pack = %v; want %q", err, tt.want)
+			}
+		})
 	}
 }
 
