@@ -11,8 +11,9 @@ COMMIT  ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 LDFLAGS  = -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 FUZZTIME ?= 10s
 COUNT    ?= 1
+CHECKS   ?= 20000
 
-.PHONY: help build test race fuzz lint cover platforms dist wine image tools clean \
+.PHONY: help build test race histories fuzz lint cover platforms dist wine image tools clean \
 	bench bench-peers bench-memory bench-growth bench-redis bench-report
 
 help: ## list the targets
@@ -26,6 +27,9 @@ test: ## all checks that this machine can do; says what was left out
 
 race: ## the Go tests under the race detector, COUNT times
 	go test -race -shuffle=on -count=$(COUNT) ./...
+
+histories: ## play CHECKS random histories of handoffs, others than the tests do
+	go test ./proxy -run TestHistories -timeout 2h -rapid.checks=$(CHECKS) -rapid.seed=0 -rapid.nofailfile
 
 fuzz: ## run every fuzz target for FUZZTIME
 	./scripts/fuzz $(FUZZTIME)

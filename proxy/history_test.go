@@ -2,6 +2,7 @@ package proxy_test
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"net"
 	"slices"
@@ -146,7 +147,12 @@ var someHistory = rapid.Custom(func(t *rapid.T) *history {
 	}
 })
 
+// TestHistories plays the same two thousand histories each time, so that what
+// fails is the change at hand. make histories plays others, and more.
 func TestHistories(t *testing.T) {
+	defaultFlag(t, "rapid.checks", "2000")
+	defaultFlag(t, "rapid.seed", "1")
+	defaultFlag(t, "rapid.nofailfile", "true")
 	var failed *history
 	defer func() {
 		if failed != nil {
@@ -161,6 +167,21 @@ func TestHistories(t *testing.T) {
 			rt.Fatalf("%v\n%v", h, err)
 		}
 	})
+}
+
+// defaultFlag sets a flag that the command line does not, for this test.
+func defaultFlag(t *testing.T, name, value string) {
+	t.Helper()
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == name })
+	if given {
+		return
+	}
+	before := flag.Lookup(name).Value.String()
+	if err := flag.Set(name, value); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { flag.Set(name, before) })
 }
 
 func playInBubble(t *testing.T, h *history) (err error) {

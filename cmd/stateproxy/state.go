@@ -87,7 +87,7 @@ func (a *app) saveState() {
 		err = statefile.Save(file, data)
 	}
 	if err != nil {
-		if a.saveFailed == nil || a.saveFailed.Error() != err.Error() {
+		if a.saveFailed == nil { // once, until it works again
 			a.log.Error().Err(err).Msg("state file not written: a restart now would forget handoffs under way")
 		}
 		a.saveFailed = err

@@ -13,7 +13,13 @@ import (
 // whether the backend has closed it. A busy one is used again before, and the
 // look costs a system call. A request that meets a dead one is sent again where
 // that can be told to be harmless, and the first closes all idle connections.
-const checkAfter = 50 * time.Millisecond
+// Where it can't be told, the look comes sooner.
+var checkAfter = func() time.Duration {
+	if sock.TellsDelivery {
+		return 50 * time.Millisecond
+	}
+	return 5 * time.Millisecond
+}()
 
 var errQueueFull = errors.New("too many requests wait for a connection")
 

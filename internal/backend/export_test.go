@@ -39,11 +39,13 @@ func (p *Pool) Tracked() int {
 
 // What tests need to know of the insides.
 const (
-	LateWait   = lateWait
-	LateLimit  = lateLimit
-	CheckAfter = checkAfter
-	FirstRead  = firstRead
+	LateWait  = lateWait
+	LateLimit = lateLimit
+	FirstRead = firstRead
 )
+
+// CheckAfter is checkAfter.
+var CheckAfter = checkAfter
 
 // Quiet reports whether nothing lies unread behind an answer whose tail was
 // fetched.
