@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -16,8 +17,8 @@ import (
 
 func runDemo(ctx context.Context, std stdio, args []string) int {
 	fs := flags(std, "demo", "Runs the proxy before built-in state servers, all on loopback, with a simulated farm that makes\ntraffic. Ctrl-C ends it.")
-	listen := fs.String("listen", "127.0.0.1:42424", "`ADDRESS` of the proxy; port 0 is a free one")
-	adminAt := fs.String("admin", "127.0.0.1:42480", "`ADDRESS` of the admin listener")
+	listen := fs.String("listen", "127.0.0.1:42424", "`ADDRESS` of the proxy; if this one is taken, a free port")
+	adminAt := fs.String("admin", "127.0.0.1:42480", "`ADDRESS` of the admin listener; if this one is taken, a free port")
 	servers := fs.Int("servers", 3, "state servers")
 	duration := fs.Duration("duration", 0, "time to run; 0 is until Ctrl-C")
 	every := fs.Duration("report", 5*time.Second, "time between progress lines; 0 is none")
@@ -34,6 +35,14 @@ func runDemo(ctx context.Context, std stdio, args []string) int {
 		return exitUsage
 	}
 	c.Duration = *duration
+	given := map[string]bool{}
+	fs.Visit(func(f *flag.Flag) { given[f.Name] = true })
+	if !given["listen"] {
+		*listen = orFree(*listen)
+	}
+	if !given["admin"] {
+		*adminAt = orFree(*adminAt)
+	}
 	d := &demo{std: std, farm: c, every: *every}
 	defer d.stopServers()
 	if err := d.prepare(*servers, *listen, *adminAt); err != nil {
@@ -47,6 +56,16 @@ func runDemo(ctx context.Context, std stdio, args []string) int {
 		return failed(std, "demo", err)
 	}
 	return exitOK
+}
+
+// orFree returns address, or if that is taken, one with a free port.
+func orFree(address string) string {
+	ln, err := net.Listen("tcp", address)
+	if err != nil {
+		return "127.0.0.1:0"
+	}
+	ln.Close()
+	return address
 }
 
 // demo is the pieces of a running demo.
@@ -124,7 +143,8 @@ func (d *demo) introduce(address, adminAt string) {
 	for _, b := range d.config.Backends {
 		fmt.Fprintf(w, "  state server   %s   %s\n", b.Address, b.Name)
 	}
-	fmt.Fprintf(w, "  status         http://%s/api/status\n", adminAt)
+	fmt.Fprintf(w, "  dashboard      http://%s/\n", adminAt)
+	fmt.Fprintf(w, "  status         http://%s/api/v1/status\n", adminAt)
 	fmt.Fprintf(w, "  metrics        http://%s/metrics\n", adminAt)
 	fmt.Fprintf(w, "  readiness      http://%s/readyz\n\n", adminAt)
 	fmt.Fprintln(w, "A simulated farm asks for pages and checks every session it gets back. Ctrl-C ends it.")
