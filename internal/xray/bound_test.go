@@ -70,6 +70,35 @@ func TestSampleRecovers(t *testing.T) {
 	})
 }
 
+// Few sessions that are asked for very often are sampled, too, as long as that
+// lasts.
+func TestSampleFollowsPace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		minute := func(perSecond uint64) int {
+			for range 60 {
+				for n := range perSecond {
+					r.do(shop, n%100, wire.OpGet)
+				}
+				time.Sleep(time.Second)
+				r.Findings()
+			}
+			return r.Report().Sample
+		}
+		for range 2 {
+			if n := minute(10_000); n < 2 || n > 16 {
+				t.Errorf("at 10000 requests a second: Sample = %d; want 2 to 16", n)
+			}
+		}
+		for range 6 {
+			minute(10)
+		}
+		if n := r.Report().Sample; n != 1 {
+			t.Errorf("at 10 requests a second: Sample = %d; want 1", n)
+		}
+	})
+}
+
 func TestManyApps(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)

@@ -7,12 +7,10 @@ import (
 	"time"
 )
 
-// Bounds of the memory of the busiest sessions, and the requests a second that
-// it aims to see.
+// Bounds of the memory of the busiest sessions.
 const (
-	busySets   = 512
-	busyPerSec = 2048
-	maxThin    = 1<<14 - 1
+	busySets = 512
+	maxThin  = 1<<14 - 1
 )
 
 // busiest estimates how often the sessions asked for most are asked for. It
@@ -21,10 +19,9 @@ const (
 // takes its place, so counts err on the low side. The zero value is empty; it is
 // safe for concurrent use.
 type busiest struct {
-	mask   atomic.Uint32 // requests of which one is looked at, less one
-	second atomic.Int64  // Unix time that looked belongs to
-	looked atomic.Int64  // requests
-	sets   [busySets]busySet
+	mask atomic.Uint32 // requests of which one is looked at, less one
+	pace pace
+	sets [busySets]busySet
 }
 
 type busySet struct {
@@ -47,28 +44,18 @@ func (b *busiest) observe(session uint64, app uint16, at time.Time) {
 		return
 	}
 	second := at.Unix()
-	b.pace(second, mask)
+	switch b.pace.count(second) {
+	case tooMany:
+		if mask < maxThin {
+			b.mask.CompareAndSwap(mask, mask<<1|1)
+		}
+	case few:
+		b.mask.CompareAndSwap(mask, mask>>1)
+	}
 	s := &b.sets[session%busySets]
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.note(session, app, second/60, int64(mask)+1)
-}
-
-// spares reports whether there is time to hash what is saved under the key: it
-// takes longer than all else, so it is done for fewer sessions where requests
-// are many.
-func (b *busiest) spares(key uint64) bool { return uint32(key>>32)&b.mask.Load() == 0 }
-
-// pace has a smaller or larger part of the requests looked at.
-func (b *busiest) pace(second int64, mask uint32) {
-	if last := b.second.Load(); second > last && b.second.CompareAndSwap(last, second) {
-		if b.looked.Swap(0) < busyPerSec/4 {
-			b.mask.CompareAndSwap(mask, mask>>1)
-		}
-	}
-	if b.looked.Add(1) >= busyPerSec && mask < maxThin && b.mask.CompareAndSwap(mask, mask<<1|1) {
-		b.looked.Store(0)
-	}
 }
 
 // note counts weight requests for the session. s.mu is held.

@@ -11,7 +11,8 @@ import (
 )
 
 // Places for sessions that are followed. When they are filled with living
-// sessions, half of the sessions are followed from then on, and so forth.
+// sessions, or when there are too many requests for those that are followed,
+// half of the sessions are followed from then on, and so forth.
 const (
 	numSets  = 2048
 	ways     = 8 // places in a set
@@ -27,6 +28,7 @@ const (
 type followed struct {
 	mask atomic.Uint64 // a session is followed if these bits of its key, shifted, are 0
 	late atomic.Int64  // sessions that found no place since the mask was set
+	pace pace
 	sets [numSets]set
 }
 
@@ -65,15 +67,22 @@ func (f *followed) follows(key uint64) bool { return key>>52&f.mask.Load() == 0 
 // share is the number of sessions of which one is followed.
 func (f *followed) share() int { return int(f.mask.Load()) + 1 }
 
-// thin has fewer sessions followed once too many have found no place.
+// crowd takes a session that found no place. Once there are too many of them
+// fewer sessions are followed.
+func (f *followed) crowd() {
+	if f.late.Add(1) >= tooFull {
+		f.thin()
+	}
+}
+
+// thin has half of the sessions followed.
 func (f *followed) thin() {
-	mask := f.mask.Load()
-	if f.late.Add(1) >= tooFull && mask < maxMask && f.mask.CompareAndSwap(mask, mask<<1|1) {
+	if mask := f.mask.Load(); mask < maxMask && f.mask.CompareAndSwap(mask, mask<<1|1) {
 		f.late.Store(0)
 	}
 }
 
-// tune has more sessions followed if there is much room.
+// tune has more sessions followed if there are much room and time.
 func (f *followed) tune(now int64) {
 	mask := f.mask.Load()
 	alive := 0
@@ -82,7 +91,7 @@ func (f *followed) tune(now int64) {
 			alive++
 		}
 	})
-	if mask > 0 && alive < tooEmpty {
+	if mask > 0 && alive < tooEmpty && f.pace.idle(now/int64(time.Second)) {
 		f.mask.CompareAndSwap(mask, mask>>1)
 	}
 	f.late.Store(0)
@@ -137,11 +146,14 @@ func (x *XRay) follow(key uint64, a *app, o *proxy.Outcome) {
 	body := uint64(0)
 	if o.Op == wire.OpSet && o.Status == wire.StatusOK {
 		a.timeouts.add(o.Timeout)
-		if o.Body != nil && x.busy.spares(key) {
+		if o.Body != nil {
 			body = maphash.Bytes(seed, o.Body) | 1
 		}
 	}
 	now := o.Start.UnixNano()
+	if x.sessions.pace.count(now/int64(time.Second)) == tooMany {
+		x.sessions.thin()
+	}
 	t := &x.sessions.sets[key%numSets]
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -161,7 +173,7 @@ func (x *XRay) follow(key uint64, a *app, o *proxy.Outcome) {
 	}
 	if i < 0 {
 		if i = t.free(now, &x.sessions); i < 0 {
-			x.sessions.thin()
+			x.sessions.crowd()
 			return
 		}
 		t.keys[i], t.seats[i] = key, seat{session: o.Session, app: a.index, told: now}

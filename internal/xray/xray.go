@@ -11,8 +11,8 @@
 //
 // Its memory is bounded, whatever clients send. Requests, polls and sizes are
 // counted exactly. What needs a memory of single sessions is learned from all of
-// them on a small farm and from a sample on a large one, chosen by the hash of
-// the session ID, so that a session is followed whole or not at all.
+// them on a small farm and from a sample on a large or busy one, chosen by the
+// hash of the session ID, so that a session is followed whole or not at all.
 //
 // Sessions appear as the keyed hashes of an Outcome, never as IDs. Names of
 // applications are the clients' choice: they are made printable and bounded in
