@@ -24,7 +24,7 @@ type conn struct {
 
 	in   []byte // buffer of what was received; nil while there is nothing
 	n    int    // bytes in it
-	size int    // of the last long request: a hint for the next read
+	size int    // to expect of the next request
 	long int    // length of the head of a request that streams, 0 otherwise
 
 	readUntil  time.Time // read deadline in force
@@ -40,6 +40,8 @@ type conn struct {
 	x       exchange
 	outcome Outcome
 	scratch []byte // own answers and rewritten heads
+	shed    func() // c.shedBody, bound at first use
+	head    []byte // of a request whose body is not held any more
 }
 
 // exchange is a request on its way through the proxy.
@@ -114,7 +116,7 @@ func (c *conn) end() bool {
 // Space implements sock.Handler.
 func (c *conn) Space() []byte {
 	if c.in == nil {
-		c.in = sock.Buffer(max(c.size, firstRead))
+		c.in = sock.Buffer(max(c.size, sock.FirstRead))
 	}
 	if c.n == len(c.in) {
 		c.in = sock.Grow(c.in, c.n, 2*c.n)
@@ -122,13 +124,10 @@ func (c *conn) Space() []byte {
 	return c.in[c.n:]
 }
 
-// firstRead is the size of the buffer that a request is first read into. It
-// takes nearly every session in one read.
-const firstRead = 16 << 10
-
 // Received implements sock.Handler: it serves every request that is complete.
 func (c *conn) Received(n int) (done bool) {
 	c.n += n
+	c.in = sock.Fit(c.in, c.n)
 	for c.n > 0 {
 		size, err := wire.ParseRequest(c.in[:c.n], &c.req)
 		s := c.settings()
@@ -147,21 +146,21 @@ func (c *conn) Received(n int) (done bool) {
 		}
 		whole := size + c.req.BodyLen()
 		if c.n < whole {
+			c.size = sock.Expect(c.size, min(whole, s.MaxWhole+s.MaxHead))
 			if whole-size > s.MaxWhole {
 				c.long = size
 				return true
 			}
 			c.in = sock.Grow(c.in, c.n, whole)
-			c.size = whole
 			return c.await(s)
 		}
-		if whole < firstRead/2 {
-			c.size = 0
-		}
+		c.size = sock.Expect(c.size, whole)
 		if !c.serveOne(s, whole) {
 			return true
 		}
-		c.n = copy(c.in, c.in[whole:c.n])
+		if c.in != nil { // else serveOne has given it back
+			c.n = copy(c.in, c.in[whole:c.n])
+		}
 	}
 	sock.Recycle(c.in)
 	c.in = nil
@@ -212,12 +211,46 @@ func (c *conn) serveOne(s *Settings, whole int) (keep bool) {
 		c.scratch = wire.AppendRequest(c.scratch[:0], &head)
 		c.x.Request = c.scratch
 	}
-	keep = c.route(now)
+	if c.req.BodyLen() > maxKept && c.n == whole {
+		keep = c.routeOnce(now)
+	} else {
+		keep = c.route(now)
+	}
 	if keep && c.req.CloseAfter() {
 		c.linger()
 		keep = false
 	}
 	return c.end() && keep
+}
+
+// maxKept is the longest body that is kept after it was sent, for another try on
+// another connection and for Done. What is longer is not worth its memory.
+const maxKept = 32 << 10
+
+// routeOnce is route for a request that is too long to be held until its answer
+// is there.
+func (c *conn) routeOnce(now time.Time) (keep bool) {
+	if c.shed == nil {
+		c.shed = c.shedBody
+	}
+	c.x.Sent = c.shed
+	keep = c.route(now)
+	c.x.Sent = nil
+	sock.Recycle(c.head)
+	c.head = nil
+	return keep
+}
+
+// shedBody gives the buffer of the request in c.x back and keeps its head.
+func (c *conn) shedBody() {
+	if c.renamed.request != nil {
+		return // it is of two parts
+	}
+	head := append(sock.Buffer(len(c.req.Head))[:0], c.req.Head...)
+	_, _ = wire.ParseRequest(head, &c.req)
+	c.x.Request = head
+	sock.Recycle(c.in)
+	c.in, c.n, c.head = nil, 0, head
 }
 
 // serveLong serves a request whose body streams from the client to the backend.
@@ -235,7 +268,7 @@ func (c *conn) serveLong() (keep bool) {
 	c.x.Request = c.in[:c.n]
 	c.x.RestLen = int64(c.long + c.req.BodyLen() - c.n)
 	c.x.Rest = c.nc.Conn
-	keep = c.route(now)
+	keep = c.routeOnce(now)
 	c.x.Rest, c.x.RestLen, c.long, c.n = nil, 0, 0, 0
 	sock.Recycle(c.in)
 	c.in = nil
@@ -303,7 +336,7 @@ func (c *conn) describe() {
 		o.LockAge = time.Duration(age) * time.Second
 	}
 	switch {
-	case x.Op == wire.OpSet && x.Rest == nil:
+	case x.Op == wire.OpSet && x.Rest == nil && x.Sent == nil:
 		o.Body = x.Request[len(x.Request)-x.req.BodyLen():]
 	case x.Tail == 0:
 		o.Body = x.Body()

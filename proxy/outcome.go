@@ -29,7 +29,7 @@ type Outcome struct {
 	LockReleased  bool          // a lock whose grant could not be told to the client has been given back
 	Timeout       int64         // minutes that the client gave or was told; 0 if none passed by
 	LockAge       time.Duration // of the lock that a 423 tells of
-	Body          []byte        // of a save or a read that was held whole; valid during the call only
+	Body          []byte        // of a save up to 32 KiB or a read that was held whole; valid during the call only
 	Moved         bool          // the session was brought over from a former owner
 }
 

@@ -29,7 +29,7 @@ func (p *Pool) take(ctx context.Context, s *Settings, x *Exchange, fresh bool) (
 	if !fresh {
 		now := x.Started
 		x.Started = time.Time{} // a later exchange must not take it for the present
-		if c := p.takeIdle(s, now); c != nil {
+		if c := p.takeIdle(s, now, x.once()); c != nil {
 			return c, true, nil
 		}
 	}
@@ -100,8 +100,8 @@ func (p *Pool) leave(turn chan *conn) bool {
 }
 
 // takeIdle returns the connection that was used last, if the backend has not
-// closed it.
-func (p *Pool) takeIdle(s *Settings, now time.Time) *conn {
+// closed it. For a request that can be sent once only none is taken on trust.
+func (p *Pool) takeIdle(s *Settings, now time.Time, once bool) *conn {
 	if now.IsZero() {
 		now = time.Now()
 	}
@@ -116,7 +116,7 @@ func (p *Pool) takeIdle(s *Settings, now time.Time) *conn {
 		p.idle = p.idle[:n-1]
 		p.mu.Unlock()
 		age := now.Sub(c.used) // below 0 if c was used after the request came
-		if age >= 0 && age < checkAfter || age < s.IdleTimeout && c.Idle() {
+		if age >= 0 && age < checkAfter && !once || age < s.IdleTimeout && c.Idle() {
 			p.counts.reused.Add(1)
 			return c
 		}

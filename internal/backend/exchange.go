@@ -19,6 +19,7 @@ type Exchange struct {
 	Request  []byte    // head and body as they go out, or their first part
 	Rest     io.Reader // the rest of the body; nil if Request is all
 	RestLen  int64     // bytes of it
+	Sent     func()    // called when all has been sent, and nothing is needed for another time; may be nil
 	Started  time.Time // the present, for it saves looking at the clock; zero after each use
 	Deadline time.Time // when all must be over
 
@@ -31,6 +32,9 @@ type Exchange struct {
 	conn *conn // of an answer with a tail
 	pool *Pool
 }
+
+// once reports whether the request can't be sent a second time.
+func (x *Exchange) once() bool { return x.Rest != nil || x.Sent != nil }
 
 // Body returns the answer's body, or as much of it as Answer holds.
 func (x *Exchange) Body() []byte { return x.Answer[len(x.Response.Head):] }
@@ -86,7 +90,7 @@ type answer struct {
 	buf     []byte
 	n       int
 	need    int // bytes of head and body; 0 while the head is incomplete
-	size    int // of the last long answer: a hint for the first read
+	size    int // to expect of the next answer
 	maxBody int
 	whole   int // longest body that is taken whole
 	reason  Reason
@@ -96,17 +100,13 @@ type answer struct {
 // Space implements sock.Handler.
 func (a *answer) Space() []byte {
 	if a.buf == nil {
-		a.buf = sock.Buffer(max(a.size, firstRead))
+		a.buf = sock.Buffer(max(a.size, sock.FirstRead))
 	}
 	if a.n == len(a.buf) {
 		a.buf = sock.Grow(a.buf, a.n, max(a.need, 2*a.n))
 	}
 	return a.buf[a.n:]
 }
-
-// firstRead is the size of the buffer that an answer is first read into. It
-// takes nearly every session in one read.
-const firstRead = 16 << 10
 
 // Received implements sock.Handler.
 func (a *answer) Received(n int) bool {
@@ -159,11 +159,7 @@ func (a *answer) head() bool {
 		a.x.Answer = a.buf[:a.n]
 		a.x.Tail = int64(a.need - a.n)
 	}
-	if length > firstRead/2 {
-		a.size = min(a.need, a.whole)
-	} else {
-		a.size = 0
-	}
+	a.size = sock.Expect(a.size, min(a.need, a.whole+wire.DefaultMaxHead))
 	return true
 }
 

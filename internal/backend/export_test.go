@@ -1,6 +1,10 @@
 package backend
 
-import "time"
+import (
+	"time"
+
+	"stateproxy/internal/sock"
+)
 
 // Age makes the idle connections d older than they are.
 func (p *Pool) Age(d time.Duration) {
@@ -41,7 +45,7 @@ func (p *Pool) Tracked() int {
 const (
 	LateWait  = lateWait
 	LateLimit = lateLimit
-	FirstRead = firstRead
+	FirstRead = sock.FirstRead
 )
 
 // CheckAfter is checkAfter.

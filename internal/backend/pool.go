@@ -161,8 +161,8 @@ func (p *Pool) RoundTrip(ctx context.Context, x *Exchange) error {
 // repeatable reports whether a request that failed on a pooled connection may
 // be sent again on a new one (protocol.md section 11).
 func repeatable(x *Exchange, e *Error) bool {
-	if x.Rest != nil {
-		return false // part of the body may be gone
+	if x.once() {
+		return false
 	}
 	switch e.Reason {
 	case SendError, Closed:
@@ -185,24 +185,36 @@ func (p *Pool) try(s *Settings, c *conn, x *Exchange) *Error {
 	if err := c.setDeadline(x.Deadline); err != nil {
 		return p.fail(c, x, &Error{Reason: SendError, Err: err})
 	}
-	written, err := len(x.Request), error(nil)
-	if x.Rest == nil {
+	size := len(x.Request)
+	var written int
+	var err error
+	switch {
+	case x.Rest != nil:
+		if err = sendLong(c, x); err != nil {
+			return p.fail(c, x, &Error{Reason: RelayError, Sent: true, Err: err})
+		}
+		if x.Sent != nil {
+			x.Sent()
+		}
+		written, err = size, c.ReadLoop(&x.in)
+	case x.Sent != nil:
+		if written, err = c.Write(x.Request); err == nil {
+			x.Sent()
+			err = c.ReadLoop(&x.in)
+		}
+	default:
 		written, err = c.Exchange(x.Request, &x.in)
-	} else if err = sendLong(c, x); err == nil {
-		err = c.ReadLoop(&x.in)
-	} else {
-		return p.fail(c, x, &Error{Reason: RelayError, Sent: true, Err: err})
 	}
 	switch {
 	case x.in.reason != "":
 		return p.fail(c, x, &Error{Reason: x.in.reason, Sent: true, Status: x.Response.Status, Err: x.in.err})
 	case err != nil:
 		e := &Error{Address: p.Address, Sent: written > 0, Err: err}
-		e.Reason = failure(err, written < len(x.Request), x.in.n > 0)
+		e.Reason = failure(err, written < size, x.in.n > 0)
 		if (e.Reason == SendError || e.Reason == Closed) && x.Rest == nil && c.Unacknowledged(written) {
 			e.Sent = false // the backend had closed before the request came
 		}
-		if e.Reason == Timeout && written == len(x.Request) && p.awaitLate(c, x) {
+		if e.Reason == Timeout && written == size && p.awaitLate(c, x) {
 			return e
 		}
 		return p.fail(c, x, e)

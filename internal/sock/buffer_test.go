@@ -8,12 +8,14 @@ import (
 )
 
 func TestBufferClasses(t *testing.T) {
-	const small, middle, large = 4 << 10, 16 << 10, 72 << 10
+	const tiny, small, middle, large, huge = 1 << 10, 4 << 10, 18 << 10, 36 << 10, 72 << 10
 	tests := []struct{ n, want int }{
-		{0, small}, {1, small}, {small, small},
-		{small + 1, middle}, {middle, middle},
-		{middle + 1, large}, {64 << 10, large}, {large, large},
-		{large + 1, large + 1}, {1 << 20, 1 << 20},
+		{0, tiny}, {1, tiny}, {tiny, tiny},
+		{tiny + 1, small}, {small, small},
+		{small + 1, middle}, {16 << 10, middle}, {middle, middle},
+		{middle + 1, large}, {32 << 10, large}, {large, large},
+		{large + 1, huge}, {64 << 10, huge}, {huge, huge},
+		{huge + 1, huge + 1}, {1 << 20, 1 << 20},
 	}
 	for _, tt := range tests {
 		b := sock.Buffer(tt.n)
@@ -29,20 +31,20 @@ func TestRecycleTakesAnything(t *testing.T) {
 		sock.Recycle(b)
 	}
 	for _, n := range []int{1, 10, 4 << 10} {
-		if b := sock.Buffer(n); len(b) != 4<<10 {
-			t.Errorf("Buffer(%d) after odd Recycles has len %d; want %d", n, len(b), 4<<10)
+		if b := sock.Buffer(n); len(b) < n || len(b) != cap(b) {
+			t.Errorf("Buffer(%d) after odd Recycles has len %d, cap %d; want %d or more, both the same", n, len(b), cap(b), n)
 		}
 	}
 }
 
 func TestGrow(t *testing.T) {
 	tests := []struct{ from, used, n, want int }{
-		{1, 100, 4 << 10, 4 << 10}, // has room already
-		{1, 4 << 10, 4<<10 + 1, 16 << 10},
-		{1, 7, 20 << 10, 72 << 10},
-		{16 << 10, 16 << 10, 64 << 10, 72 << 10},
+		{1, 100, 1 << 10, 1 << 10}, // has room already
+		{1, 1 << 10, 1<<10 + 1, 4 << 10},
+		{1, 7, 20 << 10, 36 << 10},
+		{18 << 10, 18 << 10, 64 << 10, 72 << 10},
 		{72 << 10, 72 << 10, 1 << 20, 1 << 20},
-		{1, 0, 5 << 10, 16 << 10},
+		{1, 0, 5 << 10, 18 << 10},
 	}
 	for _, tt := range tests {
 		b := sock.Buffer(tt.from)
@@ -62,7 +64,48 @@ func TestGrow(t *testing.T) {
 }
 
 func TestGrowFromNothing(t *testing.T) {
-	if b := sock.Grow(nil, 0, 10); len(b) != 4<<10 {
-		t.Errorf("Grow(nil, 0, 10) has len %d; want %d", len(b), 4<<10)
+	if b := sock.Grow(nil, 0, 10); len(b) != 1<<10 {
+		t.Errorf("Grow(nil, 0, 10) has len %d; want %d", len(b), 1<<10)
+	}
+}
+
+func TestFit(t *testing.T) {
+	tests := []struct{ from, used, want int }{
+		{18 << 10, 1, 1 << 10},
+		{18 << 10, 1 << 10, 1 << 10},
+		{72 << 10, 1<<10 + 1, 4 << 10},
+		{18 << 10, 4 << 10, 4 << 10},
+		{18 << 10, 4<<10 + 1, 18 << 10}, // too much to move
+		{4 << 10, 1, 4 << 10},           // small already
+	}
+	for _, tt := range tests {
+		b := sock.Buffer(tt.from)
+		for i := range tt.used {
+			b[i] = byte(i * 7)
+		}
+		want := bytes.Clone(b[:tt.used])
+		if got := sock.Fit(b, tt.used); len(got) != tt.want || !bytes.Equal(got[:tt.used], want) {
+			t.Errorf("Fit(%d bytes, %d) has len %d; want %d and the same beginning", len(b), tt.used, len(got), tt.want)
+		}
+	}
+	if b := sock.Fit(nil, 0); b != nil {
+		t.Errorf("Fit(nil, 0) = %d bytes; want none", len(b))
+	}
+}
+
+// A stream of small messages forgets the large one that was among them.
+func TestExpect(t *testing.T) {
+	n := sock.Expect(0, 64<<10)
+	if n != 64<<10 {
+		t.Errorf("Expect(0, 64 Ki) = %d; want 64 Ki", n)
+	}
+	if n = sock.Expect(n, 300); n <= 36<<10 {
+		t.Errorf("after one small message: Expect = %d; want what takes the large one", n)
+	}
+	for range 20 {
+		n = sock.Expect(n, 300)
+	}
+	if n != sock.FirstRead {
+		t.Errorf("after many small messages: Expect = %d; want %d", n, sock.FirstRead)
 	}
 }
