@@ -332,8 +332,12 @@ func (c *conn) describe() {
 		o.Timeout = x.Response.Timeout.N
 		c.p.sawTimeout(x.Response.Timeout)
 	}
-	if age := x.Response.LockAge.N; age < 1<<31 { // clients take more for 0, too
-		o.LockAge = time.Duration(age) * time.Second
+	o.BadVersion = !x.Response.PassesVersionCheck()
+	if x.Response.Status == wire.StatusLocked {
+		if age := x.Response.LockAge.N; age < 1<<31 { // clients take more for 0, too
+			o.LockAge = time.Duration(age) * time.Second
+		}
+		o.LockDate = x.Response.LockDate.N
 	}
 	switch {
 	case x.Op == wire.OpSet && x.Rest == nil && x.Sent == nil:

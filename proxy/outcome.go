@@ -29,8 +29,10 @@ type Outcome struct {
 	LockReleased  bool          // a lock whose grant could not be told to the client has been given back
 	Timeout       int64         // minutes that the client gave or was told; 0 if none passed by
 	LockAge       time.Duration // of the lock that a 423 tells of
+	LockDate      int64         // when that was taken, in .NET ticks of the backend's clock and time zone; 0 if it is not told
 	Body          []byte        // of a save up to 32 KiB or a read that was held whole; valid during the call only
 	Moved         bool          // the session was brought over from a former owner
+	BadVersion    bool          // the answer passed on has no X-AspNet-Version, or one that clients refuse
 }
 
 // Reason says why a request got no backend's answer. Its text is stable and fit

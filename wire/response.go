@@ -46,6 +46,9 @@ func (r *Response) BodyLen(verb Verb) int {
 // of a state server: X-AspNet-Version with a major number of 2 or more
 // (protocol.md section 8.2).
 func (r *Response) PassesVersionCheck() bool {
+	if v := r.AspNetVersion; len(v) > 1 && v[1] == '.' && '2' <= v[0] && v[0] <= '9' {
+		return true // nearly all
+	}
 	major, _, _ := bytes.Cut(r.AspNetVersion, []byte("."))
 	n, ok := parseInt(major)
 	return ok && n >= 2

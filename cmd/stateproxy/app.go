@@ -101,7 +101,7 @@ func newApp(c *config.Config, file string, raw []byte, log zerolog.Logger) *app 
 	a.proxy = &proxy.Proxy{Evidence: a.checker.Report}
 	a.proxy.Changed = a.routingChanged
 	sessions := &xray.XRay{Budget: c.Timeouts.Budget}
-	a.admin.XRay = sessions
+	a.admin.XRay, a.admin.OnFinding = sessions, a.findingChanged
 	a.admin.Findings = func() []admin.Finding { return admin.SessionFindings(sessions.Findings()) }
 	a.proxy.Done = func(o *proxy.Outcome) {
 		a.admin.Observe(o)

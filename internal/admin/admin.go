@@ -69,6 +69,13 @@ type Admin struct {
 	// means nothing. It is called as Proxy is.
 	Findings func() []Finding
 
+	// OnFinding, which may be nil, is told when a finding begins and when it is
+	// over, of which there is no text any more; within about a second, one at a
+	// time. It is not told of findings that the caller itself is the first to know
+	// of: backends that go out of service or drain, a refused config, routing to
+	// come.
+	OnFinding func(f Finding, began bool)
+
 	// XRay tells of sessions; nil means that nothing is known of them.
 	XRay XRay
 

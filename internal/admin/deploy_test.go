@@ -14,6 +14,8 @@ import (
 	"testing"
 
 	"gopkg.in/yaml.v3"
+
+	"stateproxy/internal/xray"
 )
 
 // expression is one in the alerts or the dashboard.
@@ -51,7 +53,15 @@ func bounded() map[string][]string {
 	return map[string][]string{
 		"reason": reasons[:], "op": opNames(), "status": statuses[:], "job": {"stateproxy"},
 		"state": {"up", "down", "draining", "coming", "former", "idle", "busy"}, "result": {"ok", "refused"},
+		"kind": kindNames(),
 	}
+}
+
+func kindNames() (names []string) {
+	for _, k := range kinds {
+		names = append(names, string(k))
+	}
+	return append(names, other)
 }
 
 var (
@@ -263,13 +273,30 @@ func TestOperationsExplainReasons(t *testing.T) {
 // TestOperationsExplainFindings: likewise for the findings of status and page.
 func TestOperationsExplainFindings(t *testing.T) {
 	text := doc(t, "operations.md")
-	kinds := constants(t, "finding.go", "Kind")
-	if len(kinds) == 0 {
+	findingNames := constants(t, "finding.go", "Kind")
+	if len(findingNames) == 0 {
 		t.Fatal("finding.go has no constants of type Kind; want some")
 	}
+	for _, kind := range findingNames {
+		if !slices.Contains(kinds, Kind(kind)) {
+			t.Errorf("kinds lacks %s", kind)
+		}
+	}
 	for _, kind := range kinds {
-		if !strings.Contains(text, "\n| `"+kind+"` |") {
+		if !strings.Contains(text, "\n| `"+string(kind)+"` |") {
 			t.Errorf("docs/operations.md has no row for the finding %s", kind)
+		}
+	}
+}
+
+// TestLogsListFindings: docs/logs.md has each finding that OnFinding tells of,
+// with its level if that is always the same.
+func TestLogsListFindings(t *testing.T) {
+	text := doc(t, "logs.md")
+	for _, kind := range kinds {
+		level := string(sessionLevels[xray.Kind(kind)])
+		if !slices.Contains(told, kind) && !regexp.MustCompile("\\n\\| [a-z, ]*"+level+"[a-z, ]* \\| `"+string(kind)+"` \\|").MatchString(text) {
+			t.Errorf("docs/logs.md has no row for the finding %s of level %s", kind, level)
 		}
 	}
 }

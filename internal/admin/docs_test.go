@@ -24,6 +24,9 @@ func TestAPIDocument(t *testing.T) {
 			want = append(want, "`"+kind+"`")
 		}
 	}
+	for _, kind := range kinds {
+		want = append(want, "`"+string(kind)+"`")
+	}
 	for _, code := range codes(t) {
 		want = append(want, "`"+code+"`")
 	}

@@ -47,6 +47,7 @@ type Event struct {
 	Time    time.Time // the zero value stands for now
 	Level   Level     // "" stands for Info
 	Kind    Kind
+	Finding Kind   // of a finding that began or ended; else ""
 	Backend string // "" if it is of none in particular
 	Text    string // for people, may have several lines; never a session ID
 }
@@ -65,6 +66,7 @@ type eventStatus struct {
 	Time    time.Time `json:"time"`
 	Level   Level     `json:"level"`
 	Kind    Kind      `json:"kind"`
+	Finding Kind      `json:"finding,omitempty"` // that began or ended
 	Backend string    `json:"backend,omitempty"`
 	Text    string    `json:"text"`
 }
@@ -91,7 +93,7 @@ func (a *Admin) Note(e Event) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.lastID++
-	st := eventStatus{f.lastID, e.Time.UTC(), e.Level, e.Kind, e.Backend, clip(e.Text)}
+	st := eventStatus{f.lastID, e.Time.UTC(), e.Level, e.Kind, e.Finding, e.Backend, clip(e.Text)}
 	f.events = push(f.events, st, maxEvents)
 	for s := range f.streams {
 		f.give(s, update{event: &st})

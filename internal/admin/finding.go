@@ -7,10 +7,12 @@ import (
 	"strings"
 	"time"
 
+	"stateproxy/internal/xray"
 	"stateproxy/proxy"
 )
 
-// Kinds of findings. An Admin's caller may add others of its own.
+// Kinds of findings, besides those about sessions, which are xray's. An Admin's
+// caller may add others of its own.
 const (
 	NotReady        Kind = "not_ready"        // what /readyz says
 	BackendDown     Kind = "backend_down"     // out of service by its health
@@ -23,11 +25,22 @@ const (
 	RoutingIsToCome Kind = "routing_to_come"  // a change of owners that is not in force yet
 )
 
+// kinds lists them all, those of xray, too.
+var kinds = func() []Kind {
+	list := []Kind{NotReady, BackendDown, BackendByHand, BackendFailing, RequestsFailing, ClientsRefused, RefusedConfig,
+		BackendDraining, RoutingIsToCome}
+	for _, k := range xray.Kinds {
+		list = append(list, Kind(k))
+	}
+	return list
+}()
+
 // Finding is something that is so now and that people should know.
 type Finding struct {
 	Level   Level
 	Kind    Kind
 	Backend string    // "" if it is about none in particular
+	App     string    // application part, printable; likewise
 	Text    string    // for people; never a session ID
 	Since   time.Time // zero: since it was first seen
 }
@@ -37,17 +50,30 @@ type findingStatus struct {
 	Level   Level     `json:"level"` // error: look at it now; warn: look at it; info: for information
 	Kind    Kind      `json:"kind"`
 	Backend string    `json:"backend,omitempty"`
+	App     string    `json:"app,omitempty"`
 	Text    string    `json:"text"`
 	Since   time.Time `json:"since,omitzero"`
 }
 
 // findingKey tells findings apart. Their texts may change while they last.
 type findingKey struct {
-	kind    Kind
-	backend string
+	kind         Kind
+	backend, app string
 }
 
-func (f *Finding) key() findingKey { return findingKey{f.Kind, f.Backend} }
+func (f *Finding) key() findingKey { return findingKey{f.Kind, f.Backend, f.App} }
+
+// about names what the finding is about, for a sentence; "" if it is nothing in
+// particular.
+func (k findingKey) about() string {
+	switch {
+	case k.backend != "":
+		return " of " + k.backend
+	case k.app != "":
+		return " of " + k.app
+	}
+	return ""
+}
 
 // findings returns all that people should know, the most pressing first.
 func (s *snapshot) findings() []Finding {
@@ -152,29 +178,28 @@ func several(n int64, thing string) string {
 	return fmt.Sprintf("%d %s", n, thing)
 }
 
-// noted are the findings that events tell of; of the others the caller has told.
-var noted = []Kind{NotReady, RequestsFailing, ClientsRefused, BackendFailing}
+// told are the findings that events and log lines of the caller's tell of.
+var told = []Kind{BackendDown, BackendByHand, RefusedConfig, BackendDraining, RoutingIsToCome}
 
-// follow remembers since when each finding is there and notes those that come
-// and go. It is called each second.
+// follow remembers since when each finding is there, and tells of those that
+// come and go and that nobody else tells of. It is called each second.
 func (a *Admin) follow(s *snapshot, list []Finding) {
 	seen := make(map[findingKey]time.Time, len(list))
 	well := true
-	var events []Event
+	var news []change
 	for _, f := range list {
 		since, before := s.firstSeen[f.key()]
 		if !before {
 			since = cmp.Or(f.Since, s.now)
-			if slices.Contains(noted, f.Kind) {
-				events = append(events, Event{Time: s.now, Level: f.Level, Kind: FindingBegan, Backend: f.Backend, Text: f.Text})
-			}
+			f.Since = since
+			news = append(news, change{f, true})
 		}
 		seen[f.key()] = since
 		well = well && f.Level == Info
 	}
-	for k := range s.firstSeen {
-		if _, still := seen[k]; !still && slices.Contains(noted, k.kind) {
-			events = append(events, Event{Time: s.now, Kind: FindingEnded, Backend: k.backend, Text: strings.ReplaceAll(string(k.kind), "_", " ")})
+	for k, since := range s.firstSeen {
+		if _, still := seen[k]; !still {
+			news = append(news, change{Finding{Level: Info, Kind: k.kind, Backend: k.backend, App: k.app, Since: since}, false})
 		}
 	}
 	a.mu.Lock()
@@ -187,8 +212,31 @@ func (a *Admin) follow(s *snapshot, list []Finding) {
 	}
 	s.wellSince = a.wellSince
 	a.mu.Unlock()
-	for _, e := range events {
-		a.Note(e)
+	for _, c := range news {
+		if !slices.Contains(told, c.finding.Kind) {
+			a.tell(c, s.now)
+		}
+	}
+}
+
+// change is a finding that is there now, or is there no more.
+type change struct {
+	finding Finding
+	began   bool
+}
+
+// tell makes an event of a change and hands it on.
+func (a *Admin) tell(c change, now time.Time) {
+	f := &c.finding
+	e := Event{Time: now, Level: f.Level, Kind: FindingBegan, Finding: f.Kind, Backend: f.Backend, Text: f.Text}
+	if !c.began {
+		e.Kind = FindingEnded
+		e.Text = fmt.Sprintf("%s%s; it was there for %v", strings.ReplaceAll(string(f.Kind), "_", " "), f.key().about(),
+			now.Sub(f.Since).Round(time.Second))
+	}
+	a.Note(e)
+	if a.OnFinding != nil {
+		a.OnFinding(*f, c.began)
 	}
 }
 
@@ -199,7 +247,7 @@ func findingStatuses(list []Finding) []findingStatus {
 		if !since.IsZero() {
 			since = since.UTC()
 		}
-		all = append(all, findingStatus{f.Level, f.Kind, f.Backend, clip(f.Text), since})
+		all = append(all, findingStatus{f.Level, f.Kind, f.Backend, f.App, clip(f.Text), since})
 	}
 	return all
 }

@@ -1,6 +1,8 @@
 package admin
 
 import (
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -138,5 +140,70 @@ func TestVerdictGoesBackToTheOldest(t *testing.T) {
 	a := showing(down("s1", "s3"), health.Status{Name: "s1", Since: late}, health.Status{Name: "s3", Since: early})
 	if v := a.snapshot().verdict(); v.Level != Error || !v.Since.Equal(early) {
 		t.Errorf("verdict() = %s since %v; want error since %v", v.Level, v.Since, early)
+	}
+}
+
+// Findings that nobody else tells of are told once when they begin and once when
+// they are over, each of several of a kind by itself.
+func TestFindingsAreToldOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var list []Finding
+		var told []string
+		a := &Admin{Findings: func() []Finding { return list }}
+		a.OnFinding = func(f Finding, began bool) {
+			told = append(told, fmt.Sprintf("%s of %s%s, %s, %v, %v", f.Kind, f.Backend, f.App, f.Level, began, time.Since(f.Since)))
+		}
+		second := func() {
+			a.follow(a.snapshot(), list)
+			time.Sleep(time.Second)
+		}
+		mismatch := Finding{Level: Error, Kind: "app_mismatch", App: "/a", Text: "differ", Since: time.Now().Add(-time.Minute)}
+		list = []Finding{mismatch, {Level: Error, Kind: "app_mismatch", App: "/b"}, {Level: Warn, Kind: "clock_off", Backend: "s1"},
+			{Level: Error, Kind: BackendDown, Backend: "s1"}, {Level: Warn, Kind: RefusedConfig}}
+		second()
+		list[0].Text = "differ even more"
+		second()
+		list = list[1:2]
+		second()
+		list = nil
+		second()
+		second()
+		want := []string{
+			"app_mismatch of /a, error, true, 1m0s", "app_mismatch of /b, error, true, 0s", "clock_off of s1, warn, true, 0s",
+			"app_mismatch of /a, info, false, 1m2s", "clock_off of s1, info, false, 2s", // in any order
+			"app_mismatch of /b, info, false, 3s",
+		}
+		if len(told) == len(want) {
+			slices.Sort(told[3:5])
+		}
+		if !slices.Equal(told, want) {
+			t.Errorf("told %q; want %q", told, want)
+		}
+		var texts []string
+		for _, e := range a.feed.recent() {
+			if e.Finding == "" {
+				t.Errorf("event %+v; want it to say of which finding", e)
+			}
+			texts = append(texts, e.Text)
+		}
+		if len(texts) != 6 || texts[0] != "app mismatch of /b; it was there for 3s" || texts[5] != "differ" {
+			t.Errorf("events %q; want six, from the first text to the last end", texts)
+		}
+	})
+}
+
+func TestFindingsAreCounted(t *testing.T) {
+	a := showing(down("s1", "s2"))
+	a.Findings = func() []Finding {
+		return []Finding{{Level: Warn, Kind: "clock_off", Backend: "s1"}, {Level: Info, Kind: "made_up"}, {Level: Info, Kind: "made_up, too"}}
+	}
+	text := scrape(t, a)
+	for _, want := range []string{`{kind="backend_down"} 2`, `{kind="clock_off"} 1`, `{kind="lock_held"} 0`, `{kind="other"} 2`, `{kind="not_ready"} 1`} {
+		if !strings.Contains(text, "\nstateproxy_findings"+want+"\n") {
+			t.Errorf("metrics lack stateproxy_findings%s", want)
+		}
+	}
+	if n := strings.Count(text, "\nstateproxy_findings{"); n != len(kinds)+1 {
+		t.Errorf("%d series of findings; want %d", n, len(kinds)+1)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"runtime"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -85,6 +86,7 @@ var table = []series{
 	{"config_info", gauge, []string{"file"}, "1 for the file of the config.", configFile},
 	{"config_loaded_timestamp_seconds", gauge, nil, "When the config in force was loaded, in Unix time.", configLoaded},
 
+	{"findings", gauge, []string{"kind"}, "Findings that there are now, by kind.", findingsByKind},
 	{"ready", gauge, nil, "1 if /readyz agrees, else 0.", one(func(s *snapshot) float64 { return truth(len(s.problems()) == 0) })},
 	{"build_info", gauge, []string{"version", "commit", "goversion"}, "1 for the program's version, commit and Go version.", build},
 }
@@ -221,6 +223,21 @@ func configLoaded(s *snapshot, to *sink) {
 	if !s.loads.inForce.IsZero() {
 		to.add(unix(s.loads.inForce))
 	}
+}
+
+func findingsByKind(s *snapshot, to *sink) {
+	present := map[Kind]int{}
+	for _, f := range s.findings() {
+		if slices.Contains(kinds, f.Kind) {
+			present[f.Kind]++
+		} else {
+			present[other]++
+		}
+	}
+	for _, k := range kinds {
+		to.add(float64(present[k]), string(k))
+	}
+	to.add(float64(present[other]), other)
 }
 
 func build(s *snapshot, to *sink) {

@@ -8,12 +8,9 @@ import (
 	"stateproxy/internal/xray"
 )
 
-// XRay is where an Admin learns of sessions and applications. Both funcs are
-// called at each collection of metrics.
-type XRay interface {
-	Report() xray.Report
-	Findings() []xray.Finding
-}
+// XRay is where an Admin learns of sessions and applications. Report is called at
+// each collection of metrics, and each second while someone watches.
+type XRay interface{ Report() xray.Report }
 
 // sessionLevels says how much the findings about sessions matter.
 var sessionLevels = map[xray.Kind]Level{
@@ -23,6 +20,8 @@ var sessionLevels = map[xray.Kind]Level{
 	xray.LargeSession:   Info,
 	xray.LockHeld:       Warn,
 	xray.NearTimeout:    Warn,
+	xray.BadVersion:     Warn,
+	xray.ClockOff:       Warn,
 }
 
 // SessionFindings returns what an XRay has found as findings of an Admin, for its
@@ -31,7 +30,7 @@ func SessionFindings(list []xray.Finding) []Finding {
 	all := make([]Finding, 0, len(list))
 	for _, f := range list {
 		all = append(all, Finding{
-			Level: sessionLevels[f.Kind], Kind: Kind(f.Kind), Since: f.Since, Text: f.Text + "\n" + f.Advice,
+			Level: sessionLevels[f.Kind], Kind: Kind(f.Kind), Backend: f.Backend, App: f.App, Since: f.Since, Text: f.Text + "\n" + f.Advice,
 		})
 	}
 	return all
@@ -106,36 +105,25 @@ type xraySeries struct {
 	kind    kind
 	labels  []string
 	help    string
-	collect func(*xray.Report, []xray.Finding, *sink)
+	collect func(*xray.Report, *sink)
 }
 
 var xrayTable = []xraySeries{
-	{"sessions_followed_ratio", gauge, nil, "Share of sessions that are followed one by one, 0 to 1.", func(r *xray.Report, _ []xray.Finding, to *sink) {
+	{"sessions_followed_ratio", gauge, nil, "Share of sessions that are followed one by one, 0 to 1.", func(r *xray.Report, to *sink) {
 		to.add(1 / float64(r.Sample))
 	}},
-	{"slow_requests_total", counter, nil, "Requests that took 80 % of their budget or longer.", func(r *xray.Report, _ []xray.Finding, to *sink) {
+	{"slow_requests_total", counter, nil, "Requests that took 80 % of their budget or longer.", func(r *xray.Report, to *sink) {
 		to.add(float64(r.Slow))
 	}},
 	{"oldest_lock_seconds", gauge, nil, "Age of the oldest lock that is known to be held, 0 if there is none.", oldestLock},
-	{"session_finding", gauge, []string{"kind"}, "1 if there is a finding of the kind about sessions and applications, else 0.", sessionFindings},
 }
 
-func oldestLock(r *xray.Report, _ []xray.Finding, to *sink) {
+func oldestLock(r *xray.Report, to *sink) {
 	age := 0.0
 	if len(r.Locks) > 0 {
 		age = max(r.At.Sub(r.Locks[0].Since).Seconds(), 0)
 	}
 	to.add(age)
-}
-
-func sessionFindings(_ *xray.Report, list []xray.Finding, to *sink) {
-	present := map[xray.Kind]bool{}
-	for _, f := range list {
-		present[f.Kind] = true
-	}
-	for _, kind := range xray.Kinds {
-		to.add(truth(present[kind]), string(kind))
-	}
 }
 
 // xrayCollector turns the two tables into metrics.
@@ -169,9 +157,9 @@ func (c *xrayCollector) Describe(ch chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (c *xrayCollector) Collect(ch chan<- prometheus.Metric) {
-	r, findings := c.from.Report(), c.from.Findings()
+	r := c.from.Report()
 	for i, s := range xrayTable {
-		s.collect(&r, findings, &sink{desc: c.together[i], kind: s.kind, to: ch})
+		s.collect(&r, &sink{desc: c.together[i], kind: s.kind, to: ch})
 	}
 	for i, s := range appTable {
 		to := &sink{desc: c.apps[i], kind: s.kind, to: ch}

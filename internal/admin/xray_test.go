@@ -25,10 +25,6 @@ func (oneApp) Report() xray.Report {
 	return xray.Report{At: at, Sample: 4, Slow: 2, Locks: []xray.Lock{{Since: at.Add(-90 * time.Second)}}, Apps: []xray.App{app, {Name: xray.Other, Sizes: h, Waits: h, Holds: h}}}
 }
 
-func (oneApp) Findings() []xray.Finding {
-	return []xray.Finding{{Kind: xray.AppMismatch, Text: "differ", Advice: "change it", Since: time.Unix(1, 0)}}
-}
-
 const oneAppLines = `
 # HELP stateproxy_app_largest_session_bytes Size of the largest session of the last ten minutes.
 # TYPE stateproxy_app_largest_session_bytes gauge
@@ -61,14 +57,6 @@ stateproxy_app_timeout_ratio{app="/LM/W3SVC/1/ROOT",minutes="20"} 0.75
 # HELP stateproxy_oldest_lock_seconds Age of the oldest lock that is known to be held, 0 if there is none.
 # TYPE stateproxy_oldest_lock_seconds gauge
 stateproxy_oldest_lock_seconds 90
-# HELP stateproxy_session_finding 1 if there is a finding of the kind about sessions and applications, else 0.
-# TYPE stateproxy_session_finding gauge
-stateproxy_session_finding{kind="app_mismatch"} 1
-stateproxy_session_finding{kind="app_path_differs"} 0
-stateproxy_session_finding{kind="key_mismatch"} 0
-stateproxy_session_finding{kind="large_session"} 0
-stateproxy_session_finding{kind="lock_held"} 0
-stateproxy_session_finding{kind="near_timeout"} 0
 # HELP stateproxy_sessions_followed_ratio Share of sessions that are followed one by one, 0 to 1.
 # TYPE stateproxy_sessions_followed_ratio gauge
 stateproxy_sessions_followed_ratio 0.25
@@ -98,8 +86,8 @@ func TestXRayMetrics(t *testing.T) {
 }
 
 func TestSessionFindings(t *testing.T) {
-	got := SessionFindings(oneApp{}.Findings())
-	want := Finding{Level: Error, Kind: "app_mismatch", Text: "differ\nchange it", Since: time.Unix(1, 0)}
+	got := SessionFindings([]xray.Finding{{Kind: xray.AppMismatch, App: "/a", Text: "differ", Advice: "change it", Since: time.Unix(1, 0)}})
+	want := Finding{Level: Error, Kind: "app_mismatch", App: "/a", Text: "differ\nchange it", Since: time.Unix(1, 0)}
 	if len(got) != 1 || got[0] != want {
 		t.Errorf("SessionFindings() = %v; want %v", got, want)
 	}

@@ -4,16 +4,14 @@ import (
 	"cmp"
 	"slices"
 	"sync"
-	"time"
 )
 
 // What the doctor needs before it speaks, and what it remembers.
 const (
-	maxPairs     = 256 // of application parts that session IDs had in common
-	maxIDs       = 16  // session IDs remembered of each pair
-	enoughIDs    = 3
-	enoughCalls  = 8 // lately for each of the two: with fewer, chance may keep clients apart
-	doctorMemory = int64(10 * time.Minute)
+	maxPairs    = 256 // of application parts that session IDs had in common
+	maxIDs      = 16  // session IDs remembered of each pair
+	enoughIDs   = 3
+	enoughCalls = 8 // lately for each of the two: with fewer, chance may keep clients apart
 )
 
 // doctor looks for session IDs that are used under several application parts.
@@ -56,8 +54,9 @@ type use struct {
 }
 
 // meet takes a session ID that a client used under one part while it is alive
-// under another one.
-func (d *doctor) meet(id uint64, now int64, before, after use) {
+// under another one. What was seen until since does not count any more, here and
+// below.
+func (d *doctor) meet(id uint64, now, since int64, before, after use) {
 	if before.app == nil || before.app.index == 0 || after.app.index == 0 {
 		return
 	}
@@ -74,7 +73,7 @@ func (d *doctor) meet(id uint64, now int64, before, after use) {
 		p.shared = now
 		return
 	}
-	p.note(meeting{id, now, [2]uint16{before.client, after.client}})
+	p.note(meeting{id, now, [2]uint16{before.client, after.client}}, since)
 }
 
 // pair returns what is known of two applications; nil if they are not related or
@@ -101,8 +100,8 @@ func (d *doctor) pair(a, b *app, now int64) *pair {
 }
 
 // note takes a meeting. The oldest one makes room for it.
-func (p *pair) note(m meeting) {
-	if p.first == 0 || m.at-p.last >= doctorMemory {
+func (p *pair) note(m meeting, since int64) {
+	if p.first == 0 || p.last <= since {
 		p.first, p.count = m.at, 0
 	}
 	p.last = m.at
@@ -121,9 +120,9 @@ func (p *pair) note(m meeting) {
 }
 
 // lately returns the meetings that still count.
-func (p *pair) lately(now int64) (list []meeting) {
+func (p *pair) lately(since int64) (list []meeting) {
 	for _, m := range p.ids {
-		if m.id != 0 && now-m.at < doctorMemory {
+		if m.id != 0 && m.at > since {
 			list = append(list, m)
 		}
 	}
@@ -132,12 +131,12 @@ func (p *pair) lately(now int64) (list []meeting) {
 
 // mismatch reports whether the two are one application that web servers call by
 // different names.
-func (p *pair) mismatch(now int64) bool {
-	if len(p.lately(now)) < enoughIDs {
+func (p *pair) mismatch(since int64) bool {
+	if len(p.lately(since)) < enoughIDs {
 		return false
 	}
 	if p.how == inDigest {
-		return p.shared == 0 || now-p.shared >= doctorMemory
+		return p.shared <= since
 	}
 	for _, a := range []*app{p.a, p.b} {
 		if a.clients.calls.Load()+a.clients.earlier.Load() < enoughCalls {
@@ -150,12 +149,12 @@ func (p *pair) mismatch(now int64) bool {
 
 // tidy forgets pairs that have not met for long, and those of applications that
 // have been dropped.
-func (d *doctor) tidy(now int64, apps *directory) {
+func (d *doctor) tidy(since int64, apps *directory) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for k, p := range d.pairs {
 		gone := apps.slots[k.a].Load() != p.a || apps.slots[k.b].Load() != p.b
-		if gone || now-max(p.last, p.shared) >= doctorMemory {
+		if gone || max(p.last, p.shared) <= since {
 			delete(d.pairs, k)
 		}
 	}
@@ -171,12 +170,12 @@ type diagnosis struct {
 }
 
 // diagnose returns the groups of parts that should be one.
-func (d *doctor) diagnose(now int64) []*diagnosis {
+func (d *doctor) diagnose(since int64) []*diagnosis {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	var found []*pair
 	for _, p := range d.pairs {
-		if p.mismatch(now) {
+		if p.mismatch(since) {
 			found = append(found, p)
 		}
 	}
@@ -185,7 +184,7 @@ func (d *doctor) diagnose(now int64) []*diagnosis {
 	})
 	var groups []*diagnosis
 	for _, p := range found {
-		groups = p.join(groups, now)
+		groups = p.join(groups, since)
 	}
 	return groups
 }
@@ -193,11 +192,11 @@ func (d *doctor) diagnose(now int64) []*diagnosis {
 // join adds a pair to the groups. Differences in the digest alone and those that
 // may be meant stay apart from the others; else pairs that have a part in common
 // become one group.
-func (p *pair) join(groups []*diagnosis, now int64) []*diagnosis {
+func (p *pair) join(groups []*diagnosis, since int64) []*diagnosis {
 	g := &diagnosis{hows: []difference{p.how}, apps: []*app{p.a, p.b}, since: p.first, count: p.count}
 	if p.how == inDigest {
 		g.apps = g.apps[:1]
-		for _, m := range p.lately(now) {
+		for _, m := range p.lately(since) {
 			g.used.set(m.clients[0])
 			g.used.set(m.clients[1])
 		}

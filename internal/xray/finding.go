@@ -19,16 +19,20 @@ const (
 	LargeSession   Kind = "large_session"    // every page carries it to and fro
 	LockHeld       Kind = "lock_held"        // users wait for it
 	NearTimeout    Kind = "near_timeout"     // requests took nearly all of the time they may
+	BadVersion     Kind = "bad_version"      // a server answers as clients refuse it
+	ClockOff       Kind = "clock_off"        // a server's clock is wrong
 )
 
 // Kinds lists them all.
-var Kinds = [...]Kind{AppMismatch, AppPathDiffers, KeyMismatch, LargeSession, LockHeld, NearTimeout}
+var Kinds = [...]Kind{AppMismatch, AppPathDiffers, KeyMismatch, LargeSession, LockHeld, NearTimeout, BadVersion, ClockOff}
 
 // Finding is something that is so now and that people should know. It never
 // holds a session ID.
 type Finding struct {
 	Kind    Kind
 	Since   time.Time    // zero: it is not known since when
+	Backend string       // that it is about; "" if it is about none in particular
+	App     string       // application part that tells it from others of its kind, printable; "" if there is but one
 	Text    string       // for people, may have several lines
 	Apps    []string     // application parts concerned, printable
 	Clients []netip.Addr // that use them; empty if it is not about clients
@@ -51,7 +55,7 @@ func (x *XRay) Findings() []Finding {
 	now := time.Now()
 	x.tick(now)
 	var list []Finding
-	for _, g := range x.doctor.diagnose(now.UnixNano()) {
+	for _, g := range x.doctor.diagnose(now.UnixNano() - x.memory()) {
 		list = append(list, x.mismatch(g))
 	}
 	slices.SortStableFunc(list, func(a, b Finding) int {
@@ -59,16 +63,17 @@ func (x *XRay) Findings() []Finding {
 	})
 	list = append(list, x.longLocks(now)...)
 	list = append(list, x.largeSessions(now)...)
-	return append(list, x.slowRequests(now)...)
+	list = append(list, x.slowRequests(now)...)
+	return append(list, x.servers.findings(now.UnixNano())...)
 }
 
 // mismatch puts what the doctor has found into words.
 func (x *XRay) mismatch(g *diagnosis) Finding {
-	f := Finding{Since: time.Unix(0, g.since)}
+	f := Finding{Since: time.Unix(0, g.since), App: g.apps[0].display()}
 	if g.hows[0] == inDigest {
-		f.Kind, f.Apps, f.Clients = KeyMismatch, []string{g.apps[0].display()}, x.clients.list(&g.used)
+		f.Kind, f.Apps, f.Clients = KeyMismatch, []string{f.App}, x.clients.list(&g.used)
 		f.Text = fmt.Sprintf("users of %s lose their sessions as they move between web servers that make different digests of its name "+
-			"(seen with %s): %s", f.Apps[0], sessionIDs(g.count), names(f.Clients))
+			"(seen with %s): %s", f.App, sessionIDs(g.count), names(f.Clients))
 		f.Advice = advice[inDigest] + moving
 		return f
 	}

@@ -160,7 +160,7 @@ func (x *XRay) follow(key uint64, a *app, o *proxy.Outcome) {
 	i, twin := t.find(key, o.Session, now)
 	if twin >= 0 && (i < 0 || now-t.seats[i].told >= retell) {
 		s := &t.seats[twin]
-		x.doctor.meet(key, now, use{x.apps.slots[s.app].Load(), s.client}, use{a, client})
+		x.doctor.meet(key, now, now-x.memory(), use{x.apps.slots[s.app].Load(), s.client}, use{a, client})
 		if i >= 0 {
 			t.seats[i].told = now
 		}

@@ -219,7 +219,7 @@ func (x *XRay) tick(now time.Time) {
 		return
 	}
 	x.sample(now)
-	x.doctor.tidy(now.UnixNano(), &x.apps)
+	x.doctor.tidy(now.UnixNano()-x.memory(), &x.apps)
 	if now.Sub(x.tuned) >= tunePeriod {
 		x.tuned = now
 		x.sessions.tune(now.UnixNano())

@@ -35,6 +35,7 @@ const (
 	DefaultBudget       = 8 * time.Second
 	DefaultLargeSession = 1 << 20
 	DefaultLongLock     = 30 * time.Second
+	DefaultMemory       = 10 * time.Minute
 )
 
 // XRay observes requests. The zero value is ready for use; its fields are set
@@ -44,6 +45,7 @@ type XRay struct {
 	Budget       time.Duration // that a request may spend; 0 means DefaultBudget
 	LargeSession int64         // bytes from which on a session is a finding; 0 means DefaultLargeSession
 	LongLock     time.Duration // that makes a lock a finding; 0 means DefaultLongLock
+	Memory       time.Duration // for how long a session ID under two application parts counts; 0 means DefaultMemory
 
 	apps     directory
 	clients  addresses
@@ -51,6 +53,7 @@ type XRay struct {
 	busy     busiest
 	held     heldLocks
 	doctor   doctor
+	servers  servers
 	slow     atomic.Int64 // requests that came close to the budget
 
 	mu             sync.Mutex // guards what follows
@@ -86,6 +89,14 @@ func (x *XRay) longLock() time.Duration {
 	return DefaultLongLock
 }
 
+// memory is Memory in nanoseconds.
+func (x *XRay) memory() int64 {
+	if x.Memory > 0 {
+		return int64(x.Memory)
+	}
+	return int64(DefaultMemory)
+}
+
 // Observe takes a finished request; it is meant for proxy.Proxy.Done. It keeps
 // nothing of what o points to. It allocates nothing, but for the first request
 // of an application or a client address.
@@ -101,6 +112,9 @@ func (x *XRay) Observe(o *proxy.Outcome) {
 	}
 	if o.Reason != "" { // the proxy's own answer says nothing of the session
 		return
+	}
+	if o.BadVersion {
+		x.servers.noteVersion(o.Backend, o.Start.UnixNano())
 	}
 	x.measure(a, c, o)
 	x.busy.observe(o.Session, a.index, o.Start)
@@ -122,6 +136,7 @@ func sessionKey(o *proxy.Outcome) uint64 {
 func (x *XRay) measure(a *app, c *counts, o *proxy.Outcome) {
 	switch {
 	case o.Status == wire.StatusLocked:
+		x.servers.noteLock(o)
 		if o.Op != wire.OpGet && o.Op != wire.OpGetExclusive {
 			return
 		}
