@@ -177,6 +177,7 @@ func withActions() *Admin {
 	a := full()
 	a.Actions = allActions(func(string) error { return nil })
 	a.Config = func() string { return "listen: 127.0.0.1:42424\n" }
+	a.XRay = sessionsOf("/LM/W3SVC/1/ROOT", "/LM/W3SVC/2/ROOT")
 	return a
 }
 

@@ -22,15 +22,16 @@ type pageFile struct {
 
 // pageFiles are the dashboard by path. They hold nothing that is not public.
 var pageFiles = map[string]pageFile{
-	"/{$}":               {"index.html", "text/html; charset=utf-8"},
-	"/assets/app.css":    {"app.css", "text/css; charset=utf-8"},
-	"/assets/app.js":     {"app.js", "text/javascript; charset=utf-8"},
-	"/assets/dom.js":     {"dom.js", "text/javascript; charset=utf-8"},
-	"/assets/live.js":    {"live.js", "text/javascript; charset=utf-8"},
-	"/assets/plot.js":    {"plot.js", "text/javascript; charset=utf-8"},
-	"/assets/view.js":    {"view.js", "text/javascript; charset=utf-8"},
-	"/assets/actions.js": {"actions.js", "text/javascript; charset=utf-8"},
-	"/assets/icon.svg":   {"icon.svg", "image/svg+xml"},
+	"/{$}":                {"index.html", "text/html; charset=utf-8"},
+	"/assets/app.css":     {"app.css", "text/css; charset=utf-8"},
+	"/assets/app.js":      {"app.js", "text/javascript; charset=utf-8"},
+	"/assets/dom.js":      {"dom.js", "text/javascript; charset=utf-8"},
+	"/assets/live.js":     {"live.js", "text/javascript; charset=utf-8"},
+	"/assets/plot.js":     {"plot.js", "text/javascript; charset=utf-8"},
+	"/assets/view.js":     {"view.js", "text/javascript; charset=utf-8"},
+	"/assets/actions.js":  {"actions.js", "text/javascript; charset=utf-8"},
+	"/assets/sessions.js": {"sessions.js", "text/javascript; charset=utf-8"},
+	"/assets/icon.svg":    {"icon.svg", "image/svg+xml"},
 }
 
 func (f pageFile) serve(w http.ResponseWriter, _ *http.Request) {

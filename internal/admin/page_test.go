@@ -12,6 +12,7 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"stateproxy/health"
+	"stateproxy/internal/xray"
 	"stateproxy/proxy"
 )
 
@@ -148,8 +149,9 @@ func TestPageShowsHostileTextAsText(t *testing.T) {
 	a.Loaded(Reload{At: time.Now(), OK: true, Changes: hostile})
 	a.Note(Event{Kind: Kind(hostile[0]), Level: Level(hostile[1]), Backend: hostile[4], Text: all})
 	a.Findings = func() []Finding {
-		return []Finding{{Level: Warn, Kind: Kind(hostile[0]), Backend: hostile[1], Text: all}}
+		return []Finding{{Level: Warn, Kind: Kind(hostile[0]), Backend: hostile[1], App: hostile[2], Text: all}}
 	}
+	a.XRay = sessionsOf(hostile...)
 	ln, _ := serve(t, a)
 	a.history.begin(a.snapshot())
 	a.tick()
@@ -159,6 +161,10 @@ func TestPageShowsHostileTextAsText(t *testing.T) {
 	b.until("the reload", fmt.Sprintf(`document.querySelector("#reloads").textContent.includes(%q)`, hostile[7]))
 	b.do(chromedp.Click("#config-details summary"))
 	b.until("the config", fmt.Sprintf(`document.querySelector("#config-text").textContent.includes(%q)`, hostile[0]))
+	b.do(chromedp.Click("#apps summary"))
+	for _, name := range hostile {
+		b.until("the application", fmt.Sprintf(`[...document.querySelectorAll("#apps .name")].some((e) => e.textContent === %q)`, xray.Printable(name)))
+	}
 	b.until("the backend", fmt.Sprintf(`document.querySelector("#backends .name").textContent === %q`, hostile[0]))
 	if eval[bool](b, `window.owned !== undefined || document.querySelectorAll("script").length !== 1 || document.querySelectorAll("main img, iframe, [onerror], [onload]").length > 0`) {
 		t.Error("text has become part of the page")
@@ -200,6 +206,8 @@ func TestPageIsReadableEverywhere(t *testing.T) {
 	s.servers[1].Close()
 	b.until("that s2 is down", row("s2", ".tag")+` === "down"`)
 	b.until("that s3 drains", row("s3", ".tag")+` === "draining"`)
+	b.do(chromedp.Click("#apps summary"))
+	b.until("the application's sessions", `document.querySelectorAll("#apps details[open] .ranking li").length >= 2`)
 	for _, scheme := range []string{"light", "dark"} {
 		b.scheme(scheme)
 		for _, width := range []int64{360, 768, 1240} {
@@ -238,7 +246,7 @@ func TestPageByKeyboard(t *testing.T) {
 		}
 	}
 	reached := strings.Join(stops, "|")
-	for _, want := range []string{"To the content", "operate", "span-fine", "span-coarse", "Act on s1", "Act on s3", "Config in force", "status", "metrics"} {
+	for _, want := range []string{"To the content", "operate", "span-fine", "span-coarse", "Act on s1", "Act on s3", "/LM/W3SVC/1/ROOT", "Config in force", "status", "metrics"} {
 		if !strings.Contains(reached, want) {
 			t.Errorf("the Tab key does not reach %q: %s", want, reached)
 		}

@@ -12,6 +12,7 @@ import (
 	"stateproxy/health"
 	"stateproxy/internal/backend"
 	webfarm "stateproxy/internal/farm"
+	"stateproxy/internal/xray"
 	"stateproxy/proxy"
 	"stateproxy/stateserver"
 )
@@ -46,7 +47,12 @@ func newSite(t *testing.T) *site {
 		OnEvent: s.healthChanged,
 	}
 	s.checker.SetParams(health.Params{Interval: 100 * time.Millisecond, HoldDown: -1})
-	s.proxy = &proxy.Proxy{Done: s.admin.Observe, Evidence: s.checker.Report}
+	sessions := &xray.XRay{}
+	s.admin.XRay = sessions
+	s.proxy = &proxy.Proxy{Evidence: s.checker.Report, Done: func(o *proxy.Outcome) {
+		s.admin.Observe(o)
+		sessions.Observe(o)
+	}}
 	s.admin.Proxy, s.admin.Health = s.proxy.Status, s.checker.Status
 	s.admin.Token = func() string { return siteToken }
 	s.admin.Config = func() string { return "backends: [s1, s2, s3]\n" }

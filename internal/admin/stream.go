@@ -27,6 +27,8 @@ type update struct {
 	event  *eventStatus
 	sample *sampleStatus
 	status []member
+
+	sessions json.RawMessage // nil if nothing is known of them
 }
 
 // member is a member of the status: its name and its JSON.
@@ -64,7 +66,7 @@ func (a *Admin) tick() {
 	if err != nil { // a value that JSON can't say; /api/v1/status tells
 		return
 	}
-	a.feed.tell(update{sample: &sample, status: members})
+	a.feed.tell(update{sample: &sample, status: members, sessions: a.sessions()})
 }
 
 // membersOf takes the status apart.
@@ -134,9 +136,10 @@ func (f *feed) leave(s *stream) {
 // serveStream tells what happens as server-sent events, until the client leaves,
 // is too slow, or the server closes.
 //
-// First come status, history and events, each as its own endpoint answers; then,
-// each second, a sample and a change, which holds the members of the status that
-// are not as they were; and each event at once.
+// First come status, history, sessions and events, each as its own endpoint
+// answers, but sessions of the busiest applications only; then, each second, a
+// sample, sessions, and a change, which holds the members of the status that are
+// not as they were; and each event at once.
 func (a *Admin) serveStream(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodHead {
 		w.Header().Set("Content-Type", "text/event-stream")
@@ -157,6 +160,7 @@ func (a *Admin) serveStream(w http.ResponseWriter, r *http.Request) {
 	}
 	out.change("status", members)
 	out.send("history", a.history.status())
+	out.sessions(a.sessions())
 	out.send("events", eventList{schemaVersion, events})
 	out.flush()
 	a.watch(r.Context(), closing(r), s, out)
@@ -199,7 +203,15 @@ func (o *sender) update(u update) {
 		return
 	}
 	o.send("sample", u.sample)
+	o.sessions(u.sessions)
 	o.change("change", u.status)
+}
+
+// sessions sends what is known of sessions, if anything is.
+func (o *sender) sessions(known json.RawMessage) {
+	if known != nil {
+		o.send("sessions", known)
+	}
 }
 
 // change sends the members that the client does not know, always with the time.

@@ -57,6 +57,8 @@ const (
 	lifetime = int64(10 * time.Minute) // of a session that nobody asks for
 	patience = int64(5 * time.Second)  // of a client that waits and does not poll
 	retell   = int64(30 * time.Second) // before the doctor is told of a session again
+
+	waitingNow = int64(time.Second) // since the last poll, which come every half second
 )
 
 func (s *seat) alive(now int64) bool { return s.session != 0 && now-s.seen < lifetime }

@@ -8,20 +8,22 @@ import (
 	"stateproxy/wire"
 )
 
-// Report is what is known of all applications at one moment.
+// Report is what is known of all applications at one moment. Times are in UTC.
 type Report struct {
-	At     time.Time `json:"at"`
-	Sample int       `json:"sample"` // of so many sessions one is followed
-	Apps   []App     `json:"apps"`   // by name, Other last; at most 100
-	Locks  []Lock    `json:"locks"`  // that are held now, the oldest first; at most ten
-	Slow   int64     `json:"slow"`   // requests that took 80 % of their budget or longer
+	At      time.Time `json:"at"`
+	Sample  int       `json:"sample"`  // of so many sessions one is followed
+	Apps    []App     `json:"apps"`    // by name, Other last; at most 100
+	All     App       `json:"all"`     // of them together, without a name, single sessions and time-outs
+	Locks   []Lock    `json:"locks"`   // that are held now, the oldest first; at most ten
+	Waiting int       `json:"waiting"` // sessions whose lock others wait for now, estimated if not all are followed
+	Slow    int64     `json:"slow"`    // requests that took 80 % of their budget or longer
 }
 
 // App is what is known of one application. Counts begin with its first request;
 // an application that nobody uses for an hour may be forgotten.
 type App struct {
 	Name  string    `json:"name"` // application part, printable; "" for requests without one
-	Since time.Time `json:"since"`
+	Since time.Time `json:"since,omitzero"`
 
 	Ops      []Op    `json:"ops"`       // that there were
 	Polls    int64   `json:"polls"`     // reads that met a lock; each of them comes again some 500 ms later
@@ -73,7 +75,8 @@ type Lock struct {
 func (x *XRay) Report() Report {
 	now := time.Now()
 	x.tick(now)
-	r := Report{At: now, Sample: x.sessions.share(), Apps: []App{}, Locks: x.locks(now), Slow: x.slow.Load()}
+	r := Report{At: now.UTC(), Sample: x.sessions.share(), Apps: []App{}, Slow: x.slow.Load()}
+	r.Locks, r.Waiting = x.locks(now)
 	x.mu.Lock()
 	before := x.lastMinute(now)
 	x.mu.Unlock()
@@ -88,6 +91,7 @@ func (x *XRay) Report() Report {
 	if rest := apps[0]; rest != nil && rest.totals() != (totals{}) {
 		r.Apps = append(r.Apps, rest.report(now, before, busiest[0]))
 	}
+	r.All = together(r.Apps)
 	return r
 }
 
@@ -96,7 +100,7 @@ func (a *app) report(now time.Time, before *sample, busiest []Session) App {
 	old, since := before.of(a)
 	seconds := max(now.Sub(since).Seconds(), 1)
 	r := App{
-		Name: a.shown, Since: a.since, Ops: []Op{}, Polls: t.polls, PollRate: float64(t.polls-old.polls) / seconds,
+		Name: a.shown, Since: a.since.UTC(), Ops: []Op{}, Polls: t.polls, PollRate: float64(t.polls-old.polls) / seconds,
 		Sizes: a.sizes(), Largest: []Session{}, Busiest: busiest,
 		Compared: a.judged.Load(), Identical: a.same.Load(),
 		Waits: a.waits.histogram(), Holds: a.holds.histogram(), Timeouts: a.timeouts.shares(),
@@ -154,23 +158,27 @@ func (x *XRay) busiestSessions(now time.Time) (lists [maxApps][]Session) {
 }
 
 // locks returns the locks that have been held for longest: those of which
-// clients were told, and those that sessions which are followed have.
-func (x *XRay) locks(now time.Time) []Lock {
+// clients were told, and those that sessions which are followed have. Besides it
+// returns how many sessions are waited for.
+func (x *XRay) locks(now time.Time) (locks []Lock, waiting int) {
 	at := now.UnixNano()
-	locks := []Lock{}
+	locks = []Lock{}
 	told := map[uint64]bool{}
 	for _, l := range x.held.present(at) {
 		told[l.session] = true
-		locks = append(locks, Lock{hash(l.session), x.appName(l.app), time.Unix(0, l.since), true})
+		locks = append(locks, Lock{hash(l.session), x.appName(l.app), time.Unix(0, l.since).UTC(), true})
 	}
 	x.sessions.each(func(_ uint64, s *seat) {
+		if s.refused != 0 && at-s.polled <= waitingNow {
+			waiting += x.sessions.share()
+		}
 		if s.locked != 0 && s.alive(at) && !told[s.session] {
 			waited := s.refused != 0 && at-s.polled <= patience
-			locks = append(locks, Lock{hash(s.session), x.appName(s.app), time.Unix(0, s.locked), waited})
+			locks = append(locks, Lock{hash(s.session), x.appName(s.app), time.Unix(0, s.locked).UTC(), waited})
 		}
 	})
 	slices.SortFunc(locks, func(a, b Lock) int { return a.Since.Compare(b.Since) })
-	return locks[:min(len(locks), topN)]
+	return locks[:min(len(locks), topN)], max(waiting, len(told))
 }
 
 // Rates are made from totals that are kept for a minute.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -384,7 +385,7 @@ func TestNearTimeout(t *testing.T) {
 func TestReportIsJSON(t *testing.T) {
 	var x xray.XRay
 	b, err := json.Marshal(x.Report())
-	if err != nil || !strings.Contains(string(b), `"apps":[],"locks":[],"slow":0`) {
+	if err != nil || !strings.Contains(string(b), `"apps":[],"all":{"name":"","ops":[],`) || !strings.Contains(string(b), `"locks":[],"waiting":0,"slow":0`) {
 		t.Errorf("Marshal(Report()) = %s, %v; want empty lists", b, err)
 	}
 	r := newRig(t)
@@ -398,4 +399,41 @@ func TestReportIsJSON(t *testing.T) {
 			t.Errorf("Marshal(Report()) = %s; want %s in it", b, want)
 		}
 	}
+}
+
+func TestTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		if all := r.Report().All; all.Sizes.Count() != 0 || len(all.Sizes.Counts) == 0 || all.Ops == nil {
+			t.Errorf("All of nothing = %+v; want empty histograms", all)
+		}
+		forum := server{addr: "10.0.0.2", app: "/LM/W3SVC/1/ROOT/forum"}
+		for _, s := range []server{shop, forum} {
+			for id := range uint64(4) {
+				r.page(s, id)
+				r.do(s, id, wire.OpSet)
+			}
+		}
+		r.do(forum, 9, wire.OpGetExclusive)
+		r.do(forum, 9, wire.OpGet, locked(3*time.Second))
+		r.do(forum, 8, wire.OpGet, locked(0))
+		report := r.Report()
+		all := report.All
+		want := []xray.Op{{"get", 2, 2}, {"get_exclusive", 9, 9}, {"set", 16, 16}}
+		slices.SortFunc(all.Ops, func(a, b xray.Op) int { return strings.Compare(a.Op, b.Op) })
+		if !reflect.DeepEqual(all.Ops, want) || all.Polls != 2 || all.Sizes.Count() != 16 || all.Sizes.Sum != 16*12 || all.Holds.Count() != 8 || all.Compared != 8 || all.Identical != 8 {
+			t.Errorf("All = %+v; want the sums of both applications, operations %v", all, want)
+		}
+		if !all.Since.Equal(r.app(shop.app).Since) || report.Waiting != 2 {
+			t.Errorf("All.Since = %v, Waiting = %d; want the first one's, 2", all.Since, report.Waiting)
+		}
+		time.Sleep(2 * time.Second)
+		if n := r.Report().Waiting; n != 1 { // of whom it is known since when it is locked
+			t.Errorf("Waiting = %d two seconds later; want 1", n)
+		}
+		time.Sleep(10 * time.Second)
+		if n := r.Report().Waiting; n != 0 {
+			t.Errorf("Waiting = %d twelve seconds later; want 0", n)
+		}
+	})
 }

@@ -3,6 +3,7 @@
 import { $, h, text, attribute, show, list, count, percent, when } from "./dom.js";
 import { data, follow, again } from "./live.js";
 import { showLive, showVerdict, showPlots, showFacts, showBackends, showMoves } from "./view.js";
+import { showSessions } from "./sessions.js";
 import { prepare, headers, openProxy, showOperate, askToken, unlocked } from "./actions.js";
 
 const eventsAtFirst = 12;
@@ -27,6 +28,7 @@ function render() {
   showPlots(fine);
   showFacts(status);
   showBackends(status);
+  showSessions(data.sessions);
   showMoves(status);
   showEvents();
   showFailed(status.requests.failed);
@@ -34,7 +36,11 @@ function render() {
   showOperate(status);
 }
 
-const titles = { finding_began: "trouble", finding_ended: "trouble over" };
+// titleOf is what an event is called: that of a finding names the finding.
+function titleOf({ kind, finding }) {
+  const name = (finding ?? kind).replaceAll("_", " ");
+  return kind === "finding_ended" ? name + " is over" : name;
+}
 
 function showEvents() {
   show($("no-events"), data.events.length === 0);
@@ -42,7 +48,7 @@ function showEvents() {
   list($("events"), data.events.slice(0, chosen.events), (e) => `${e.id} ${e.time}`, (e) => ({
     node: h("li", { "data-level": e.level, "data-kind": e.kind },
       h("span", { class: "dot", "aria-hidden": "true" }),
-      h("div", { class: "line" }, h("span", {}, h("span", { class: "kind" }, titles[e.kind] ?? e.kind.replaceAll("_", " ")), e.backend ? " " + e.backend : ""),
+      h("div", { class: "line" }, h("span", {}, h("span", { class: "kind" }, titleOf(e)), e.backend ? " " + e.backend : ""),
         h("time", { class: "when", datetime: e.time }, when(e.time))),
       h("div", { class: "text muted" }, e.text)),
   }));

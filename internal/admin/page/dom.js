@@ -102,6 +102,14 @@ export function span(seconds) {
   return two(Math.floor(n / 86400), "d", Math.floor((n % 86400) / 3600), "h");
 }
 
+// size tells a number of bytes, large ones in the unit that fits.
+export function size(bytes) {
+  const units = ["B", "KiB", "MiB", "GiB"];
+  const at = Math.max(0, units.findIndex((_, i) => bytes < 1024 ** (i + 1) || i === 3));
+  const n = bytes / 1024 ** at;
+  return (at && n < 10 && n % 1 ? n.toFixed(1) : Math.round(n)) + " " + units[at];
+}
+
 export const clock = (time) => new Date(time).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
 
 // when shows a moment: the time of day, with the date if it is not today's.

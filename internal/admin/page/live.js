@@ -16,6 +16,7 @@ export const data = {
   fine: null, // history: columns
   coarse: null,
   sample: null, // the last one
+  sessions: null, // of the busiest applications; null if nothing is known of them
   live: "connecting", // or live, stale, refused
   heard: 0, // when news came last, by performance.now()
   refusal: "",
@@ -36,6 +37,9 @@ const takes = {
   history(news) {
     data.fine = news.fine;
     data.coarse = news.coarse;
+  },
+  sessions(news) {
+    data.sessions = news;
   },
   events(news) {
     data.events = news.events;

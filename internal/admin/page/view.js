@@ -26,7 +26,7 @@ export function showVerdict({ verdict }) {
   text($("headline"), old ? old + headline.toLowerCase() : headline);
   text($("headline-since"), verdict.since ? `since ${when(verdict.since)}, for ${ago(verdict.since)}` : "");
   document.title = (serious ? "✕ " : "✓ ") + headline + " – stateproxy";
-  list($("findings"), verdict.findings, (f) => f.kind + " " + (f.backend ?? ""), makeFinding);
+  list($("findings"), verdict.findings, (f) => `${f.kind} ${f.backend ?? ""} ${f.app ?? ""}`, makeFinding);
 }
 
 function headlineOf({ level, findings }, serious) {
