@@ -172,8 +172,8 @@ func (it *item) allows(cookie wire.Int) bool {
 func (sh *shard) refuse(now time.Duration, it *item, resp *wire.Response) {
 	resp.Status = wire.StatusLocked
 	resp.LockCookie = wire.Some(int64(it.cookie))
-	resp.LockAge = wire.Some(int64((now - it.lockedAt) / time.Second))
-	resp.LockDate = wire.Some(ticks(sh.st.epoch.Add(it.lockedAt)))
+	resp.LockAge = wire.Some(int64(max(now-it.lockedAt, 0) / time.Second)) // below 0: Age was called meanwhile
+	resp.LockDate = wire.Some(ticks(sh.st.date(it.lockedAt)))
 }
 
 // ticks returns the 100 ns steps from the year 1 to t by t's local clock.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"stateproxy/wire"
@@ -252,4 +253,34 @@ func TestTicks(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Age makes locks and unused sessions older, and lock dates fit the ages.
+func TestAge(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &Server{}
+		s.once.Do(s.init)
+		ask := func(verb, target string, what send) *wire.Response {
+			resp, _ := doText(t, &s.store, s.store.now(), what.text(verb, target))
+			return resp
+		}
+		acquire := send{exclusive: "acquire"}
+		s.Age(time.Hour)
+		ask("PUT", "short", send{body: "b", timeout: 2})
+		ask("PUT", "long", send{body: "b", timeout: 20})
+		ask("GET", "long", acquire)
+		age := time.Duration(0)
+		for _, more := range []time.Duration{0, time.Minute, 90 * time.Second, -time.Minute} {
+			s.Age(more)
+			age += max(more, 0)
+			resp := ask("GET", "long", acquire)
+			date := ticks(time.Now().Add(-age))
+			if resp.Status != wire.StatusLocked || resp.LockAge.N != int64(age.Seconds()) || resp.LockDate.N != date {
+				t.Errorf("aged by %v in all: %s, LockDate %d; want 423, that age, LockDate %d", age, describe(resp, ""), resp.LockDate.N, date)
+			}
+		}
+		if resp := ask("HEAD", "short", send{}); resp.Status != wire.StatusNotFound {
+			t.Errorf("a session of two minutes, aged by %v: %s; want 404", age, describe(resp, ""))
+		}
+	})
 }

@@ -28,6 +28,7 @@ type store struct {
 	epoch   time.Time
 	seed    maphash.Seed
 	max     int64         // bytes; 0 is no bound
+	older   atomic.Int64  // nanoseconds by which Age has moved now on
 	used    atomic.Int64  // sum of cost over all items
 	refused atomic.Uint64 // PUTs refused because of max
 	shards  [numShards]shard
@@ -73,7 +74,12 @@ func (st *store) init(maxMemory int64) {
 	}
 }
 
-func (st *store) now() time.Duration { return time.Since(st.epoch) }
+func (st *store) now() time.Duration { return time.Since(st.epoch) + time.Duration(st.older.Load()) }
+
+// date returns what the system's clock showed, or would have shown, at a time.
+func (st *store) date(at time.Duration) time.Time {
+	return st.epoch.Add(at - time.Duration(st.older.Load()))
+}
 
 func (st *store) shard(key []byte) *shard {
 	return &st.shards[maphash.Bytes(st.seed, key)%numShards]

@@ -51,15 +51,15 @@ type running struct {
 }
 
 // runApp runs an app with the config text in a file of its own.
-func runApp(t *testing.T, text string) *running {
+func runApp(t *testing.T, text string, prepare ...func(*app)) *running {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "config.yaml")
 	replaceFile(t, file, text)
-	return runAppFile(t, file)
+	return runAppFile(t, file, prepare...)
 }
 
-// runAppFile runs an app with the config file.
-func runAppFile(t *testing.T, file string) *running {
+// runAppFile runs an app with the config file, and what is to be done to it first.
+func runAppFile(t *testing.T, file string, prepare ...func(*app)) *running {
 	t.Helper()
 	r := &running{t: t, file: file, log: &logText{}}
 	c, raw, err := config.Load(r.file)
@@ -67,6 +67,9 @@ func runAppFile(t *testing.T, file string) *running {
 		t.Fatal(err)
 	}
 	r.app = newApp(c, r.file, raw, zerolog.New(zerolog.SyncWriter(r.log)))
+	for _, p := range prepare {
+		p(r.app)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- r.app.run(ctx) }()
@@ -88,18 +91,21 @@ func runAppFile(t *testing.T, file string) *running {
 // logged waits for a log line that holds all of the texts.
 func (r *running) logged(texts ...string) {
 	r.t.Helper()
-	r.eventually("a log line with "+strings.Join(texts, ", "), func() bool {
-		for line := range strings.Lines(r.log.String()) {
-			all := true
-			for _, text := range texts {
-				all = all && strings.Contains(line, text)
-			}
-			if all {
-				return true
-			}
+	r.eventually("a log line with "+strings.Join(texts, ", "), func() bool { return r.hasLogged(texts...) })
+}
+
+// hasLogged reports whether a log line holds all of the texts.
+func (r *running) hasLogged(texts ...string) bool {
+	for line := range strings.Lines(r.log.String()) {
+		all := true
+		for _, text := range texts {
+			all = all && strings.Contains(line, text)
 		}
-		return false
-	})
+		if all {
+			return true
+		}
+	}
+	return false
 }
 
 func (r *running) eventually(what string, ok func() bool) {

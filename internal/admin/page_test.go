@@ -12,90 +12,94 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"stateproxy/health"
+	"stateproxy/internal/browser"
 	"stateproxy/internal/xray"
 	"stateproxy/proxy"
 )
 
+// row is an expression for a part of a backend's row.
+func row(backend, selector string) string {
+	return fmt.Sprintf("document.querySelector('[data-backend=%q] %s').textContent", backend, selector)
+}
+
 // well waits until the page shows a site that is well.
-func (b *tab) well() {
-	b.t.Helper()
-	b.until("that all is well", `document.querySelector("#headline").textContent === "All is well"`)
-	b.until("traffic", `Number(document.querySelector("#plot-requests-value").textContent) > 0`)
-	b.until("three backends up", `document.querySelector("#backends-count").textContent === "3 of 3 up"`)
+func well(b *browser.Tab) {
+	b.T.Helper()
+	b.Until("that all is well", `document.querySelector("#headline").textContent === "All is well"`)
+	b.Until("traffic", `Number(document.querySelector("#plot-requests-value").textContent) > 0`)
+	b.Until("three backends up", `document.querySelector("#backends-count").textContent === "3 of 3 up"`)
 }
 
 func TestPageFollowsADyingBackend(t *testing.T) {
-	findBrowser(t)
+	browser.Find(t)
 	s := newSite(t)
-	b := openTab(t, s.url+"/")
-	b.well()
+	b := browser.Open(t, s.url+"/")
+	well(b)
 	s.servers[1].Close()
-	b.until("that s2 is down", row("s2", ".tag")+` === "down"`)
-	b.until("why", row("s2", ".why")+`.includes("refused")`)
-	b.until("the verdict", `document.querySelector("#verdict").dataset.level === "error"`)
-	b.until("the finding", `document.querySelector("#findings").textContent.includes("s2 out of service")`)
-	b.until("the event", `document.querySelector("#events [data-kind=backend_ejected]").textContent.includes("s2")`)
-	b.until("two backends up", `document.querySelector("#backends-count").textContent === "2 of 3 up"`)
-	b.until("that the others own its sessions", row("s1", "[data-label=Sessions]")+` === "50 %"`)
-	b.until("the handoff", `document.querySelector("#moves").textContent.includes("Handoff in default")`)
-	b.until("the title", `document.title.startsWith("✕")`)
+	b.Until("that s2 is down", row("s2", ".tag")+` === "down"`)
+	b.Until("why", row("s2", ".why")+`.includes("refused")`)
+	b.Until("the verdict", `document.querySelector("#verdict").dataset.level === "error"`)
+	b.Until("the finding", `document.querySelector("#findings").textContent.includes("s2 out of service")`)
+	b.Until("the event", `document.querySelector("#events [data-kind=backend_ejected]").textContent.includes("s2")`)
+	b.Until("two backends up", `document.querySelector("#backends-count").textContent === "2 of 3 up"`)
+	b.Until("that the others own its sessions", row("s1", "[data-label=Sessions]")+` === "50 %"`)
+	b.Until("the handoff", `document.querySelector("#moves").textContent.includes("Handoff in default")`)
+	b.Until("the title", `document.title.startsWith("✕")`)
 	s.admin.Loaded(Reload{At: time.Now(), Error: "stateproxy.yaml:3:1: bakends: no such key\nstateproxy.yaml:9:5: weight: want 1..1000, got 0"})
-	b.until("the refused config", `document.querySelector("#reloads [data-ok=false]").textContent.includes("bakends")`)
-	b.until("its event", `document.querySelector("#events [data-kind=config_refused]").textContent.includes("weight: want")`)
-	b.shoot("down")
-	b.quiet()
+	b.Until("the refused config", `document.querySelector("#reloads [data-ok=false]").textContent.includes("bakends")`)
+	b.Until("its event", `document.querySelector("#events [data-kind=config_refused]").textContent.includes("weight: want")`)
+	b.Shoot("down")
+	b.Quiet()
 }
 
 func TestPageActsWithTheTokenOnly(t *testing.T) {
-	findBrowser(t)
+	browser.Find(t)
 	s := newSite(t)
-	b := openTab(t, s.url+"/")
-	b.well()
-	click := func(selector string) { b.do(chromedp.Click(selector)) }
+	b := browser.Open(t, s.url+"/")
+	well(b)
+	click := func(selector string) { b.Do(chromedp.Click(selector)) }
 	const result = `document.querySelector("#dialog-result").textContent`
 
 	click(`[data-backend=s2] .act button`)
-	b.until("the token field", `document.querySelector("#token")`)
-	if eval[bool](b, `document.querySelector("[data-action]") !== null`) {
+	b.Until("the token field", `document.querySelector("#token")`)
+	if browser.Eval[bool](b, `document.querySelector("[data-action]") !== null`) {
 		t.Error("actions are offered without the token")
 	}
-	b.do(chromedp.SendKeys("#token", "a wrong one"))
+	b.Do(chromedp.SendKeys("#token", "a wrong one"))
 	click("#unlock")
-	b.until("that it is wrong", result+`.includes("not the right one")`)
+	b.Until("that it is wrong", result+`.includes("not the right one")`)
 	click("#dialog-close")
 	click(`[data-backend=s2] .act button`)
-	b.until("the empty token field again", `document.querySelector("#token").value === ""`)
-	b.do(chromedp.SendKeys("#token", siteToken+"\r"))
-	b.until("the actions", `document.querySelector("[data-action=drain]")`)
-	b.shoot("dialog")
+	b.Until("the empty token field again", `document.querySelector("#token").value === ""`)
+	b.Do(chromedp.SendKeys("#token", siteToken+"\r"))
+	b.Until("the actions", `document.querySelector("[data-action=drain]")`)
+	b.Shoot("dialog")
 	click(`[data-action=drain]`)
-	b.until("that it is done", result+` === "drain s2"`)
+	b.Until("that it is done", result+` === "drain s2"`)
 	click("#dialog-close")
-	b.until("that s2 drains", row("s2", ".tag")+` === "draining"`)
-	b.until("the event", `document.querySelector("#events [data-kind=action_done]").textContent.includes("drain s2")`)
+	b.Until("that s2 drains", row("s2", ".tag")+` === "draining"`)
+	b.Until("the event", `document.querySelector("#events [data-kind=action_done]").textContent.includes("drain s2")`)
 
 	click(`[data-backend=s1] .act button`)
-	b.fill("[aria-label=Weight]", "3")
+	b.Fill("[aria-label=Weight]", "3")
 	click(`[data-action=weight]`)
-	b.until("the new weight", row("s1", "td:first-child")+`.includes("weight 3")`)
+	b.Until("the new weight", row("s1", "td:first-child")+`.includes("weight 3")`)
 	click("#dialog-close")
 	click("#operate")
 	click(`[data-action=reload]`)
-	b.until("why the reload failed", result+`.includes("no such key")`)
+	b.Until("why the reload failed", result+`.includes("no such key")`)
 	click("#lock")
-	b.until("that the token is forgotten", `document.querySelector("#operate").textContent === "Unlock"`)
-	if eval[bool](b, `JSON.stringify([{...localStorage}, {...sessionStorage}, document.cookie]).includes("horse")`) {
+	b.Until("that the token is forgotten", `document.querySelector("#operate").textContent === "Unlock"`)
+	if browser.Eval[bool](b, `JSON.stringify([{...localStorage}, {...sessionStorage}, document.cookie]).includes("horse")`) {
 		t.Error("the browser has stored the token")
 	}
-	b.mu.Lock()
-	b.says = nil // of answers 401 and 409, which a browser tells by itself
-	b.mu.Unlock()
-	b.until("that it goes on", `document.querySelector("#live").dataset.state === "live"`)
-	b.quiet()
+	b.Forgive() // answers 401 and 409, which a browser tells by itself
+	b.Until("that it goes on", `document.querySelector("#live").dataset.state === "live"`)
+	b.Quiet()
 }
 
 func TestPageSaysWhenItIsStale(t *testing.T) {
-	findBrowser(t)
+	browser.Find(t)
 	a := showing(farm())
 	ln, ended := serve(t, a)
 	ticks := make(chan struct{})
@@ -105,24 +109,24 @@ func TestPageSaysWhenItIsStale(t *testing.T) {
 		}
 	}()
 	a.history.begin(a.snapshot())
-	b := openTab(t, "http://"+ln.Addr().String()+"/")
+	b := browser.Open(t, "http://"+ln.Addr().String()+"/")
 	ticks <- struct{}{}
-	b.until("that it is live", `document.querySelector("#live").dataset.state === "live"`)
-	b.until("that it is stale", `document.querySelector("#live").dataset.state === "stale"`)
-	b.until("since when", `/stale for \d+ s/.test(document.querySelector("#live").textContent)`)
-	b.until("that this is the past", `document.querySelector("#headline").textContent === "Last known: all is well"`)
+	b.Until("that it is live", `document.querySelector("#live").dataset.state === "live"`)
+	b.Until("that it is stale", `document.querySelector("#live").dataset.state === "stale"`)
+	b.Until("since when", `/stale for \d+ s/.test(document.querySelector("#live").textContent)`)
+	b.Until("that this is the past", `document.querySelector("#headline").textContent === "Last known: all is well"`)
 	ticks <- struct{}{}
-	b.until("that it is live again", `document.querySelector("#live").dataset.state === "live"`)
-	b.quiet()
+	b.Until("that it is live again", `document.querySelector("#live").dataset.state === "live"`)
+	b.Quiet()
 
 	address := ln.Addr().String()
 	ln.Close()
 	<-ended
-	b.until("that it is stale", `document.querySelector("#live").dataset.state === "stale"`)
+	b.Until("that it is stale", `document.querySelector("#live").dataset.state === "stale"`)
 	again := listenAgain(t, address)
 	go a.Serve(again)
 	t.Cleanup(func() { again.Close() })
-	b.until("that it has connected again", `document.querySelector("#live").dataset.state === "live"`)
+	b.Until("that it has connected again", `document.querySelector("#live").dataset.state === "live"`)
 	close(ticks)
 }
 
@@ -133,7 +137,7 @@ var hostile = []string{
 }
 
 func TestPageShowsHostileTextAsText(t *testing.T) {
-	findBrowser(t)
+	browser.Find(t)
 	all := strings.Join(hostile, " ")
 	state := farm()
 	state.Backends[0].Name, state.Backends[0].Address, state.Backends[0].State = hostile[0], hostile[1], proxy.Down
@@ -155,21 +159,21 @@ func TestPageShowsHostileTextAsText(t *testing.T) {
 	ln, _ := serve(t, a)
 	a.history.begin(a.snapshot())
 	a.tick()
-	b := openTab(t, "http://"+ln.Addr().String()+"/")
-	b.until("the finding", fmt.Sprintf(`document.querySelector("#findings").textContent.includes(%q)`, hostile[0]))
-	b.until("the event", fmt.Sprintf(`document.querySelector("#events").textContent.includes(%q)`, hostile[3]))
-	b.until("the reload", fmt.Sprintf(`document.querySelector("#reloads").textContent.includes(%q)`, hostile[7]))
-	b.do(chromedp.Click("#config-details summary"))
-	b.until("the config", fmt.Sprintf(`document.querySelector("#config-text").textContent.includes(%q)`, hostile[0]))
-	b.do(chromedp.Click("#apps summary"))
+	b := browser.Open(t, "http://"+ln.Addr().String()+"/")
+	b.Until("the finding", fmt.Sprintf(`document.querySelector("#findings").textContent.includes(%q)`, hostile[0]))
+	b.Until("the event", fmt.Sprintf(`document.querySelector("#events").textContent.includes(%q)`, hostile[3]))
+	b.Until("the reload", fmt.Sprintf(`document.querySelector("#reloads").textContent.includes(%q)`, hostile[7]))
+	b.Do(chromedp.Click("#config-details summary"))
+	b.Until("the config", fmt.Sprintf(`document.querySelector("#config-text").textContent.includes(%q)`, hostile[0]))
+	b.Do(chromedp.Click("#apps summary"))
 	for _, name := range hostile {
-		b.until("the application", fmt.Sprintf(`[...document.querySelectorAll("#apps .name")].some((e) => e.textContent === %q)`, xray.Printable(name)))
+		b.Until("the application", fmt.Sprintf(`[...document.querySelectorAll("#apps .name")].some((e) => e.textContent === %q)`, xray.Printable(name)))
 	}
-	b.until("the backend", fmt.Sprintf(`document.querySelector("#backends .name").textContent === %q`, hostile[0]))
-	if eval[bool](b, `window.owned !== undefined || document.querySelectorAll("script").length !== 1 || document.querySelectorAll("main img, iframe, [onerror], [onload]").length > 0`) {
+	b.Until("the backend", fmt.Sprintf(`document.querySelector("#backends .name").textContent === %q`, hostile[0]))
+	if browser.Eval[bool](b, `window.owned !== undefined || document.querySelectorAll("script").length !== 1 || document.querySelectorAll("main img, iframe, [onerror], [onload]").length > 0`) {
 		t.Error("text has become part of the page")
 	}
-	b.quiet()
+	b.Quiet()
 }
 
 // contrasts is an expression for the texts that are hard to read: those with a
@@ -198,50 +202,50 @@ const contrasts = `(() => {
 })()`
 
 func TestPageIsReadableEverywhere(t *testing.T) {
-	findBrowser(t)
+	browser.Find(t)
 	s := newSite(t)
-	b := openTab(t, s.url+"/")
-	b.well()
+	b := browser.Open(t, s.url+"/")
+	well(b)
 	s.change("s3", func(b *proxy.Backend) { b.Drain = true })
 	s.servers[1].Close()
-	b.until("that s2 is down", row("s2", ".tag")+` === "down"`)
-	b.until("that s3 drains", row("s3", ".tag")+` === "draining"`)
-	b.do(chromedp.Click("#apps summary"))
-	b.until("the application's sessions", `document.querySelectorAll("#apps details[open] .ranking li").length >= 2`)
+	b.Until("that s2 is down", row("s2", ".tag")+` === "down"`)
+	b.Until("that s3 drains", row("s3", ".tag")+` === "draining"`)
+	b.Do(chromedp.Click("#apps summary"))
+	b.Until("the application's sessions", `document.querySelectorAll("#apps details[open] .ranking li").length >= 2`)
 	for _, scheme := range []string{"light", "dark"} {
-		b.scheme(scheme)
+		b.Scheme(scheme)
 		for _, width := range []int64{360, 768, 1240} {
 			t.Run(fmt.Sprintf("%s/%d", scheme, width), func(t *testing.T) {
-				b.t = t
-				b.size(width, 800)
-				if bad := eval[string](b, contrasts); bad != "" {
+				b.T = t
+				b.Size(width, 800)
+				if bad := browser.Eval[string](b, contrasts); bad != "" {
 					t.Errorf("contrast below 4.5:\n%s", bad)
 				}
-				if wide := eval[int](b, `document.documentElement.scrollWidth`); wide > int(width) {
+				if wide := browser.Eval[int](b, `document.documentElement.scrollWidth`); wide > int(width) {
 					t.Errorf("the page is %d wide; want %d", wide, width)
 				}
-				b.shoot(fmt.Sprintf("%s-%d", scheme, width))
+				b.Shoot(fmt.Sprintf("%s-%d", scheme, width))
 			})
 		}
 	}
-	b.t = t
-	b.quiet()
+	b.T = t
+	b.Quiet()
 }
 
 func TestPageByKeyboard(t *testing.T) {
-	findBrowser(t)
+	browser.Find(t)
 	s := newSite(t)
-	b := openTab(t, s.url+"/")
-	b.well()
+	b := browser.Open(t, s.url+"/")
+	well(b)
 	var stops []string
 	for range 40 {
-		b.do(chromedp.KeyEvent("\t"))
-		stop := eval[string](b, `(() => { const e = document.activeElement; return e === document.body ? "" : (e.id || e.getAttribute("aria-label") || e.textContent.trim()); })()`)
+		b.Do(chromedp.KeyEvent("\t"))
+		stop := browser.Eval[string](b, `(() => { const e = document.activeElement; return e === document.body ? "" : (e.id || e.getAttribute("aria-label") || e.textContent.trim()); })()`)
 		if stop == "" {
 			break
 		}
 		stops = append(stops, stop)
-		if seen := eval[string](b, `getComputedStyle(document.activeElement).outlineStyle`); seen != "solid" && seen != "auto" {
+		if seen := browser.Eval[string](b, `getComputedStyle(document.activeElement).outlineStyle`); seen != "solid" && seen != "auto" {
 			t.Errorf("%s has the focus and does not show it: outline %s", stop, seen)
 		}
 	}
@@ -251,32 +255,32 @@ func TestPageByKeyboard(t *testing.T) {
 			t.Errorf("the Tab key does not reach %q: %s", want, reached)
 		}
 	}
-	eval[bool](b, `document.querySelector("#operate").focus() ?? true`)
-	b.do(chromedp.KeyEvent("\r"))
-	b.until("the dialog, with the focus in it", `document.querySelector("#dialog").open && document.activeElement.id === "token"`)
-	b.do(chromedp.KeyEvent("\x1b"))
-	b.until("that it has closed and the focus is back", `!document.querySelector("#dialog").open && document.activeElement.id === "operate"`)
-	if bad := eval[string](b, `[...document.querySelectorAll("button, input, select, a, svg[role=img]")].filter((e) => e.checkVisibility() && !(e.textContent.trim() || e.getAttribute("aria-label") || e.labels?.length)).map((e) => e.outerHTML).join("\n")`); bad != "" {
+	browser.Eval[bool](b, `document.querySelector("#operate").focus() ?? true`)
+	b.Do(chromedp.KeyEvent("\r"))
+	b.Until("the dialog, with the focus in it", `document.querySelector("#dialog").open && document.activeElement.id === "token"`)
+	b.Do(chromedp.KeyEvent("\x1b"))
+	b.Until("that it has closed and the focus is back", `!document.querySelector("#dialog").open && document.activeElement.id === "operate"`)
+	if bad := browser.Eval[string](b, `[...document.querySelectorAll("button, input, select, a, svg[role=img]")].filter((e) => e.checkVisibility() && !(e.textContent.trim() || e.getAttribute("aria-label") || e.labels?.length)).map((e) => e.outerHTML).join("\n")`); bad != "" {
 		t.Errorf("without a name:\n%s", bad)
 	}
-	b.quiet()
+	b.Quiet()
 }
 
 func TestPageNeedsTheTokenFromOutside(t *testing.T) {
-	findBrowser(t)
+	browser.Find(t)
 	a := showing(farm())
 	a.Token = func() string { return siteToken }
 	ln, _ := serveFrom(t, a, "10.0.0.7:42480")
 	a.history.begin(a.snapshot())
 	a.tick()
-	b := openTab(t, "http://"+ln.Addr().String()+"/")
-	b.until("the token field", `document.querySelector("#dialog").open && document.querySelector("#token")`)
-	if eval[bool](b, `document.body.innerText.includes("s1")`) {
+	b := browser.Open(t, "http://"+ln.Addr().String()+"/")
+	b.Until("the token field", `document.querySelector("#dialog").open && document.querySelector("#token")`)
+	if browser.Eval[bool](b, `document.body.innerText.includes("s1")`) {
 		t.Error("something is shown without the token")
 	}
-	b.do(chromedp.SendKeys("#token", siteToken+"\r"))
-	b.until("the backends", row("s1", ".tag")+` === "up"`)
-	b.until("the config", `document.querySelector("#config-line").textContent.includes("nothing in force")`)
+	b.Do(chromedp.SendKeys("#token", siteToken+"\r"))
+	b.Until("the backends", row("s1", ".tag")+` === "up"`)
+	b.Until("the config", `document.querySelector("#config-line").textContent.includes("nothing in force")`)
 }
 
 // TestPageTakesNothingFromElsewhere holds that the page is whole by itself and

@@ -11,6 +11,7 @@ import (
 
 	"github.com/chromedp/chromedp"
 
+	"stateproxy/internal/browser"
 	"stateproxy/internal/xray"
 	"stateproxy/proxy"
 	"stateproxy/wire"
@@ -81,16 +82,16 @@ func TestStreamWithoutSessions(t *testing.T) {
 }
 
 func TestPageShowsSessions(t *testing.T) {
-	findBrowser(t)
+	browser.Find(t)
 	a := showing(farm())
 	a.XRay = sessionsOf("/LM/W3SVC/1/ROOT/shop", "/LM/W3SVC/1/ROOT/forum")
 	ln, _ := serve(t, a)
 	a.history.begin(a.snapshot())
 	a.tick()
-	b := openTab(t, "http://"+ln.Addr().String()+"/")
+	b := browser.Open(t, "http://"+ln.Addr().String()+"/")
 	shows := func(what, selector, text string) {
 		t.Helper()
-		b.until(what, fmt.Sprintf(`document.querySelector(%q).textContent.includes(%q)`, selector, text))
+		b.Until(what, fmt.Sprintf(`document.querySelector(%q).textContent.includes(%q)`, selector, text))
 	}
 	shows("the median size", "#sizes-value", " KiB")
 	shows("the largest", "#sizes .legend", "largest 2.9 KiB")
@@ -100,16 +101,16 @@ func TestPageShowsSessions(t *testing.T) {
 	shows("its application", ".locks", "/LM/W3SVC/1/ROOT/shop")
 	shows("identical saves", "#session-facts", "100 %")
 	shows("the histogram", "#sizes [role=img]", "16 KiB")
-	if label := eval[string](b, `document.querySelector("#sizes [role=img]").getAttribute("aria-label")`); !strings.Contains(label, "100 % up to 4 KiB") {
+	if label := browser.Eval[string](b, `document.querySelector("#sizes [role=img]").getAttribute("aria-label")`); !strings.Contains(label, "100 % up to 4 KiB") {
 		t.Errorf("the histogram is called %q; want it to say where all are", label)
 	}
-	b.until("two applications", `document.querySelectorAll("#apps > li").length === 2`)
-	b.do(chromedp.Focus("[data-app='/LM/W3SVC/1/ROOT/forum'] summary"))
-	b.do(chromedp.KeyEvent("\r"))
+	b.Until("two applications", `document.querySelectorAll("#apps > li").length === 2`)
+	b.Do(chromedp.Focus("[data-app='/LM/W3SVC/1/ROOT/forum'] summary"))
+	b.Do(chromedp.KeyEvent("\r"))
 	const open = "[data-app='/LM/W3SVC/1/ROOT/forum'] details[open]"
 	shows("its largest session", open+" .ranking", "2.9 KiB")
 	shows("its time-outs", open, "20 min 100 %")
 	shows("its busiest session", open+" .part:nth-child(5)", fmt.Sprintf("%016x", uint64(0x9E3779B97F4A7C15*2&(1<<64-1))))
-	b.shoot("sessions")
-	b.quiet()
+	b.Shoot("sessions")
+	b.Quiet()
 }
