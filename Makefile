@@ -14,7 +14,7 @@ COUNT    ?= 1
 CHECKS   ?= 20000
 
 .PHONY: help build test race histories fuzz lint cover platforms dist wine image tools clean \
-	bench bench-peers bench-memory bench-growth bench-redis bench-report
+	bench bench-peers bench-observe bench-memory bench-growth bench-redis bench-report
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ bench: ## Go benchmarks, compared with the last release if benchstat is there
 
 bench-peers: ## CPU and throughput beside HAProxy, nginx, plain Go (ROUNDS, DURATION)
 	./scripts/bench-peers
+
+bench-observe: ## what metrics and all other observation cost a request
+	./scripts/bench-observe
 
 bench-memory: ## memory by connection and body, sockets per backend
 	./scripts/bench-memory

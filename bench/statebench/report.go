@@ -30,6 +30,7 @@ var sections = []section{
 	{"peers", "make bench-peers", "peers-one-cpu.json", writePeers},
 	{"peers-two-cpus", "make bench-peers", "peers-two-cpus.json", writeSummaryTables},
 	{"peers-tables", "make bench-peers", "peers-one-cpu.json", writeSummaryTables},
+	{"observe", "make bench-observe", "observe.json", writePeers},
 	{"memory", "make bench-memory", "memory.json", writeResult[*memoryResult]},
 	{"growth", "make bench-growth", "growth.json", writeResult[*growthResult]},
 	{"redis", "make bench-redis", "redis-one-cpu.json", writePeers},

@@ -103,11 +103,7 @@ func newApp(c *config.Config, file string, raw []byte, log zerolog.Logger) *app 
 	sessions := &xray.XRay{Budget: c.Timeouts.Budget}
 	a.admin.XRay, a.admin.OnFinding = sessions, a.findingChanged
 	a.admin.Findings = func() []admin.Finding { return admin.SessionFindings(sessions.Findings()) }
-	a.proxy.Done = func(o *proxy.Outcome) {
-		a.admin.Observe(o)
-		sessions.Observe(o)
-		failed.note(o)
-	}
+	a.proxy.Done = a.observing(sessions, failed)
 	a.admin.Proxy = a.proxy.Status
 	a.admin.Actions, a.admin.Token, a.admin.Config = a.actions(), a.token, a.effectiveConfig
 	a.admin.LogLevel = a.level.name
