@@ -6,6 +6,7 @@
 //	s := stateserver.RunT(t)                   // on a free loopback port, ends with the test
 //	conn, err := net.Dial("tcp", s.Addr())     // PUT, GET, ... in the protocol's words
 //	item, ok := s.Peek("/LM/W3SVC/1/ROOT(...)/" + id)
+//	s.Age(time.Minute)                         // locks and unused sessions are older now
 //	s.Reset()                                  // lose all sessions, as a restart does
 //
 // Sessions live in memory only and end with the process. To whoever reaches its
