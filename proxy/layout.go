@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"cmp"
 	"slices"
 	"strings"
@@ -14,6 +15,8 @@ import (
 type Layout struct {
 	pools []PoolLayout
 	table []*pool // the same pools
+
+	renames []rename
 }
 
 // PoolLayout is a pool as a Layout sees it.
@@ -39,7 +42,7 @@ func NewLayout(s Settings) (*Layout, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Layout{table: pools}
+	l := &Layout{table: pools, renames: renames(s.Aliases)}
 	for i, sp := range s.routing().withDefaultPool() {
 		q := PoolLayout{Name: sp.Name, Applications: sp.Applications, Ring: pools[i].ring}
 		for _, name := range sp.Backends {
@@ -57,10 +60,23 @@ func NewLayout(s Settings) (*Layout, error) {
 // not modify them.
 func (l *Layout) Pools() []PoolLayout { return l.pools }
 
+// Alias returns the name that an application gets by the settings' aliases. It
+// returns false if it keeps its own.
+func (l *Layout) Alias(app []byte) (to string, ok bool) {
+	i := slices.IndexFunc(l.renames, func(r rename) bool { return r.takes(app) })
+	if i < 0 || len(app) == 0 || bytes.Equal(l.renames[i].to, app) {
+		return "", false
+	}
+	return string(l.renames[i].to), true
+}
+
 // Pool returns the pool that serves the application and the pattern by which it
 // does, "" if it takes whatever no other pool takes. The pool is nil if none
-// serves the application.
+// serves the application. An alias counts as the application that it becomes.
 func (l *Layout) Pool(app []byte) (q *PoolLayout, pattern string) {
+	if to, ok := l.Alias(app); ok {
+		app = []byte(to)
+	}
 	i := slices.Index(l.table, poolFor(l.table, app))
 	if i < 0 {
 		return nil, ""

@@ -151,3 +151,29 @@ func TestNewLayoutErrors(t *testing.T) {
 		})
 	}
 }
+
+func TestLayoutAlias(t *testing.T) {
+	s := site(2, pool("shop", "/LM/W3SVC/2/ROOT", "s1"))
+	s.Aliases = []proxy.Alias{
+		{To: "/LM/W3SVC/2/ROOT", From: []string{"/LM/W3SVC/7/*"}},
+		{To: "/LM/W3SVC/3/ROOT", From: []string{"*"}},
+	}
+	l := layout(t, s)
+	tests := []struct{ name, app, alias, pool string }{
+		{"one that is taken for another", "/lm/w3svc/7/root/x", "/LM/W3SVC/2/ROOT", "shop"},
+		{"that one itself", "/LM/W3SVC/2/ROOT", "", "shop"},
+		{"by a later rule", "/LM/W3SVC/2/ROOT/", "/LM/W3SVC/3/ROOT", "default"},
+		{"a request without an application", "", "", "default"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			to, ok := l.Alias([]byte(tt.app))
+			if to != tt.alias || ok != (to != "") {
+				t.Errorf("Alias(%q) = %q, %v; want %q", tt.app, to, ok, tt.alias)
+			}
+			if q, _ := l.Pool([]byte(tt.app)); q == nil || q.Name != tt.pool {
+				t.Errorf("Pool(%q) = %+v; want %s", tt.app, q, tt.pool)
+			}
+		})
+	}
+}

@@ -28,6 +28,7 @@ type location struct {
 	Label     string          `json:"label"`               // session 1, session 2, …: as they were given
 	Pool      string          `json:"pool"`                // "" if none serves the application
 	Pattern   string          `json:"pattern"`             // by which the pool does; "": it takes what no other one takes, or the application is not known
+	Alias     string          `json:"alias,omitempty"`     // the application that it is taken for
 	AnyApp    bool            `json:"application_unknown"` // the pool is one of all there are
 	Owner     string          `json:"owner,omitempty"`     // absent if only the pool was asked for
 	Successor string          `json:"successor,omitempty"` // absent if there is no other backend
@@ -158,6 +159,9 @@ func findAll(l *proxy.Layout, list []sought, running *runningRings) (all []locat
 		}
 		for _, q := range pools {
 			at := location{Label: s.label, Pattern: pattern, AnyApp: s.anyApp && (len(pools) > 1 || len(q.Applications) > 0)}
+			if !s.anyApp {
+				at.Alias, _ = l.Alias(s.app)
+			}
 			at.taken = at.reason(q)
 			if q != nil {
 				at.Pool = q.Name
@@ -237,6 +241,9 @@ func printLocations(w io.Writer, list []location, address string) {
 		fmt.Fprintln(w, at.Label)
 		line := func(what, format string, args ...any) {
 			fmt.Fprintf(w, "  %-9s  %s\n", what, fmt.Sprintf(format, args...))
+		}
+		if at.Alias != "" {
+			line("alias", "taken for %s", at.Alias)
 		}
 		if at.Pool == "" {
 			line("pool", "none: %s", at.taken)

@@ -43,6 +43,9 @@ func proxySettings(c *config.Config) proxy.Settings {
 	for _, p := range c.Pools {
 		s.Pools = append(s.Pools, proxy.Pool{Name: p.Name, Applications: p.Applications, Backends: p.Backends})
 	}
+	for _, a := range c.Applications {
+		s.Aliases = append(s.Aliases, proxy.Alias{To: a.To, From: a.Alias})
+	}
 	return s
 }
 

@@ -14,6 +14,7 @@ func check(c *Config, d *decoder) {
 	checkListeners(c, d)
 	checkPools(c, d)
 	checkUnclaimed(c, d)
+	checkApplications(c, d)
 
 	checkAdmin(c, d)
 

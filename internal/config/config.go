@@ -39,7 +39,8 @@ const (
 type Config struct {
 	Listen        []string // host:port, at least one; an empty host means all interfaces, port 0 a free one
 	Backends      []Backend
-	Pools         []Pool // in file order, in which they are matched; nil: all backends serve everyone
+	Pools         []Pool        // in file order, in which they are matched; nil: all backends serve everyone
+	Applications  []Application // in file order, in which they are matched; nil: requests go on as they came
 	OnUnavailable OnUnavailable
 	WaitLimit     time.Duration // how long one backend's outage is bridged, with Wait
 	ASPNetVersion string        // version header of own answers, such as 4.0.30319
@@ -65,6 +66,12 @@ type Pool struct {
 	Name         string
 	Applications []string // patterns, case-insensitive: * any run of characters, ? exactly one
 	Backends     []string // names of backends
+}
+
+// Application makes several application parts one. Pools see it under the name To.
+type Application struct {
+	Alias []string // patterns as in Pool, of the parts that are taken for To
+	To    string   // the application part that they become, such as /LM/W3SVC/1/ROOT/shop
 }
 
 // Health tells how backends are probed and when they are ejected.

@@ -28,7 +28,9 @@ func diffSection(key string, old, new section) []string {
 		case list[Backend]:
 			lines = append(lines, diffItems(key, *was.to, *is.(list[Backend]).to, backendItem)...)
 		case list[Pool]:
-			lines = append(lines, diffPools(key, *was.to, *is.(list[Pool]).to)...)
+			lines = append(lines, diffNamed(key, *was.to, *is.(list[Pool]).to, poolItem)...)
+		case list[Application]:
+			lines = append(lines, diffNamed(key, *was.to, *is.(list[Application]).to, applicationItem)...)
 		default:
 			if was.text() != is.text() {
 				lines = append(lines, fmt.Sprintf("%s %s -> %s", key, was.text(), is.text()))
@@ -58,25 +60,31 @@ func poolItem(p *Pool) item {
 	return item{p.Name, keys, keys.text()}
 }
 
-func diffPools(key string, old, new []Pool) []string {
-	lines := diffItems(key, old, new, poolItem)
-	was, is := sharedNames(old, new), sharedNames(new, old)
+func applicationItem(a *Application) item {
+	keys := applicationSchema(a).(section)[:1]
+	return item{a.To, keys, keys.text()}
+}
+
+// diffNamed is diffItems for a list whose order means something.
+func diffNamed[T any](key string, old, new []T, itemOf func(*T) item) []string {
+	lines := diffItems(key, old, new, itemOf)
+	was, is := sharedNames(old, new, itemOf), sharedNames(new, old, itemOf)
 	if was != is { // matters, as the first that matches wins
 		lines = append(lines, fmt.Sprintf("%s: order %s -> %s", key, was, is))
 	}
 	return lines
 }
 
-// sharedNames lists those pools of a that b has too, in the order of a.
-func sharedNames(a, b []Pool) string {
+// sharedNames lists those items of a that b has too, in the order of a.
+func sharedNames[T any](a, b []T, itemOf func(*T) item) string {
 	inB := map[string]bool{}
-	for _, p := range b {
-		inB[p.Name] = true
+	for i := range b {
+		inB[itemOf(&b[i]).name] = true
 	}
 	var names []string
-	for _, p := range a {
-		if inB[p.Name] {
-			names = append(names, p.Name)
+	for i := range a {
+		if name := itemOf(&a[i]).name; inB[name] {
+			names = append(names, name)
 		}
 	}
 	return strings.Join(names, ", ")

@@ -18,6 +18,11 @@ pools:
   - {name: a, applications: [/a/*], backends: [s1]}
   - {name: b, applications: [/b/*, /c/*], backends: [s2]}
 `
+		aliases = farm + `
+applications:
+  - {alias: [/a, /b], to: /A}
+  - {alias: /c*, to: /C}
+`
 	)
 	tests := []struct {
 		name, old, new string
@@ -76,6 +81,21 @@ pools:
 		{"pool removed", pools, farm + "pools: [{name: b, applications: [/b/*, /c/*], backends: [s2]}]", []string{
 			"pools: a removed (applications /a/*, backends s1)",
 		}},
+		{"aliases added", farm, aliases, []string{
+			"applications: /A added (alias /a, /b)",
+			"applications: /C added (alias /c*)",
+		}},
+		{"aliases changed", aliases, farm + `
+applications:
+  - {alias: /c*, to: /C}
+  - {alias: /a, to: /A}
+`, []string{
+			"applications: /A alias /a, /b -> /a",
+			"applications: order /A, /C -> /C, /A",
+		}},
+		{"alias removed", aliases, farm + "applications: [{alias: [/a, /b], to: /A}]", []string{
+			"applications: /C removed (alias /c*)",
+		}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -96,8 +116,9 @@ func TestDiffSeesEverySetting(t *testing.T) {
 		settings = 36 // that are not of a list
 		backends = 4  // two changes, two added
 		pools    = 2
+		aliases  = 2
 	)
-	if want := settings + backends + pools; len(got) != want {
+	if want := settings + backends + pools + aliases; len(got) != want {
 		t.Errorf("Diff has %d lines; want %d: %q", len(got), want, got)
 	}
 }

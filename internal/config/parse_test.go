@@ -122,6 +122,10 @@ func TestParseFull(t *testing.T) {
 			{Name: "shop", Applications: []string{"/LM/W3SVC/2/*", "?x"}, Backends: []string{"1", "S_2"}},
 			{Name: "rest", Applications: []string{"*"}, Backends: []string{"s1"}},
 		},
+		Applications: []Application{
+			{Alias: []string{"/LM/W3SVC/7/ROOT/Shop", "/LM/W3SVC/8?/*"}, To: "/LM/W3SVC/1/ROOT/shop"},
+			{Alias: []string{"/LM/*"}, To: "/LM/W3SVC/1/ROOT/(other)"},
+		},
 		OnUnavailable: Wait,
 		WaitLimit:     90 * time.Second,
 		ASPNetVersion: "2.0.50727",
@@ -273,7 +277,7 @@ func TestExampleFile(t *testing.T) {
 		t.Fatalf("Load(%s) = %v; want no problems", file, err)
 	}
 	got := *c
-	got.Backends, got.Pools = nil, nil
+	got.Backends, got.Pools, got.Applications = nil, nil, nil
 	if want := Default(); !reflect.DeepEqual(&got, want) {
 		t.Errorf("Load(%s) = %+v; want the defaults %+v", file, got, *want)
 	}

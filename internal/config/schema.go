@@ -14,6 +14,7 @@ func schema(c *Config) section {
 			to: &c.Backends, start: Backend{Weight: 1, State: Active}, item: backendSchema, want: wantBackend, most: 1000,
 		}},
 		{key: "pools", setting: list[Pool]{to: &c.Pools, item: poolSchema}},
+		{key: "applications", setting: list[Application]{to: &c.Applications, item: applicationSchema, most: 100}},
 		{key: "on_unavailable", setting: oneOf(&c.OnUnavailable, Fail, Close, Wait)},
 		{key: "wait_limit", setting: duration(&c.WaitLimit, time.Second, time.Hour)},
 		{key: "aspnet_version", setting: aspnetVersion(&c.ASPNetVersion)},
@@ -52,6 +53,14 @@ func poolSchema(p *Pool) setting {
 		{key: "name", setting: name(&p.Name), need: wantName},
 		{key: "applications", need: patterns, setting: list[string]{to: &p.Applications, item: pattern, want: patterns}},
 		{key: "backends", need: backends, setting: list[string]{to: &p.Backends, item: name, want: backends}},
+	}
+}
+
+func applicationSchema(a *Application) setting {
+	const patterns = "at least one pattern such as /LM/W3SVC/2/ROOT/shop"
+	return section{
+		{key: "alias", need: patterns, setting: list[string]{to: &a.Alias, item: pattern, want: patterns, most: 100, orOne: true}},
+		{key: "to", need: wantApplication, setting: application(&a.To)},
 	}
 }
 

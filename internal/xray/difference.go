@@ -27,8 +27,10 @@ var advice = [...]string{
 	inDepth: "If these are one application, install it under the same path on all web servers.",
 }
 
-// moving is what every advice ends with.
-const moving = " Sessions kept under a part that is given up are lost once, so do it at a quiet hour."
+// otherwise is what every advice ends with.
+const otherwise = " If IIS can't be changed, a rule under applications in the proxy's config makes them one on the way to the " +
+	"state servers; applications that it joins share their sessions." +
+	" Sessions kept under a part that is given up are lost once, so do it at a quiet hour."
 
 // compare tells how two application parts differ, which have come with the same
 // session ID.

@@ -68,8 +68,8 @@ func TestMismatch(t *testing.T) {
 					t.Errorf("Clients = %v; want those of %v", f.Clients, tt.servers)
 				}
 			}
-			if !strings.Contains(f.Advice, tt.advice) {
-				t.Errorf("Advice = %q; want %q in it", f.Advice, tt.advice)
+			if !strings.Contains(f.Advice, tt.advice) || !strings.Contains(f.Advice, "a rule under applications") {
+				t.Errorf("Advice = %q; want %q in it, and the other way out", f.Advice, tt.advice)
 			}
 			if f.Since.Before(begun.Add(-time.Second)) || f.Since.After(time.Now()) {
 				t.Errorf("Since = %v; want about %v", f.Since, begun)

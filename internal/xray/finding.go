@@ -74,7 +74,7 @@ func (x *XRay) mismatch(g *diagnosis) Finding {
 		f.Kind, f.Apps, f.Clients = KeyMismatch, []string{f.App}, x.clients.list(&g.used)
 		f.Text = fmt.Sprintf("users of %s lose their sessions as they move between web servers that make different digests of its name "+
 			"(seen with %s): %s", f.App, sessionIDs(g.count), names(f.Clients))
-		f.Advice = advice[inDigest] + moving
+				f.Advice = advice[inDigest] + otherwise
 		return f
 	}
 	f.Kind = AppMismatch
@@ -104,7 +104,7 @@ func (x *XRay) mismatch(g *diagnosis) Finding {
 	for _, how := range g.hows {
 		todo = append(todo, advice[how])
 	}
-	f.Advice = strings.Join(todo, " ") + moving
+	f.Advice = strings.Join(todo, " ") + otherwise
 	return f
 }
 
