@@ -52,6 +52,8 @@ type exchange struct {
 	id    uint64 // keyHash of the key
 	place *place // that the answer came from, or that failed
 	moved bool
+
+	handoff time.Duration // spent on finding the session and bringing it over
 }
 
 // States of a connection.
@@ -280,6 +282,7 @@ func (c *conn) route(now time.Time) (keep bool) {
 	t := c.p.table.Load()
 	x, o := &c.x, &c.outcome
 	x.Op, x.req, x.place, x.moved = c.req.Op(), &c.req, nil, false
+	x.Spent, x.handoff = backend.Spent{}, 0
 	c.granted = grant{}
 	x.key = c.targets.Parse(c.req.Target)
 	if len(t.settings.renames) > 0 {
@@ -307,6 +310,7 @@ func (c *conn) route(now time.Time) (keep bool) {
 	}
 	o.Wait = x.Ended.Sub(now)
 	o.Moved = x.moved
+	o.Phases = Phases{x.handoff, x.Spent.Queue, x.Spent.Connect, x.Spent.Send, x.Spent.Body}
 	if x.place != nil {
 		o.Backend = x.place.name
 	}

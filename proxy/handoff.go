@@ -131,6 +131,8 @@ func (h *handoff) aftermath() time.Duration {
 
 // look returns the place that the request is for.
 func (h *handoff) look(ctx context.Context, x *exchange, c *candidates) (*place, error) {
+	began := time.Now()
+	defer func() { x.handoff += time.Since(began) }()
 	unlock, err := h.lock(ctx, c.id, x.Deadline)
 	if err != nil {
 		return nil, err

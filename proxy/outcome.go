@@ -33,7 +33,29 @@ type Outcome struct {
 	Body          []byte        // of a save up to 32 KiB or a read that was held whole; valid during the call only
 	Moved         bool          // the session was brought over from a former owner
 	BadVersion    bool          // the answer passed on has no X-AspNet-Version, or one that clients refuse
+	Phases        Phases        // where Wait went
 }
+
+// Phases is where the time went that a request waited for the backend. It is
+// noted only where something took time: each is 0 if it did not happen, or was
+// over at once.
+type Phases struct {
+	Handoff time.Duration // looking for the session at former owners, bringing it over
+	Queue   time.Duration // until one of the connections to the backend, all busy, was free
+	Connect time.Duration // making connections to it
+	Send    time.Duration // of a request that it did not take at once; with a long body also what the client took to send it
+	Body    time.Duration // from the first bytes of the answer to the last that Wait includes
+}
+
+// Answer returns the rest of Wait: what the backend took to begin its answer.
+func (o *Outcome) Answer() time.Duration {
+	p := &o.Phases
+	return max(o.Wait-p.Handoff-p.Queue-p.Connect-p.Send-p.Body, 0)
+}
+
+// Reply returns what came after Wait: sending the answer to the client, and
+// fetching the rest of a long one meanwhile.
+func (o *Outcome) Reply() time.Duration { return max(o.Duration-o.Wait, 0) }
 
 // Reason says why a request got no backend's answer. Its text is stable and fit
 // for a label. Beside those below there are the ones of the exchange with a

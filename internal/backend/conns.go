@@ -37,7 +37,7 @@ func (p *Pool) take(ctx context.Context, s *Settings, x *Exchange, fresh bool) (
 	if p.open < s.MaxConns {
 		p.open++
 		p.mu.Unlock()
-		c, err := p.dial(ctx, s, x.Deadline)
+		c, err := p.dial(ctx, s, x)
 		return c, false, err
 	}
 	if len(p.waiting) >= s.MaxWaiting {
@@ -49,17 +49,19 @@ func (p *Pool) take(ctx context.Context, s *Settings, x *Exchange, fresh bool) (
 	p.waiting = append(p.waiting, turn)
 	p.mu.Unlock()
 	p.counts.waits.Add(1)
-	return p.wait(ctx, s, x.Deadline, turn, fresh)
+	return p.wait(ctx, s, x, turn, fresh)
 }
 
 // wait waits until turn brings a connection, or nil, which is the leave to dial
 // one.
-func (p *Pool) wait(ctx context.Context, s *Settings, deadline time.Time, turn chan *conn, fresh bool) (*conn, bool, error) {
-	timer := time.NewTimer(min(s.Wait, time.Until(deadline)))
+func (p *Pool) wait(ctx context.Context, s *Settings, x *Exchange, turn chan *conn, fresh bool) (*conn, bool, error) {
+	began := time.Now()
+	timer := time.NewTimer(min(s.Wait, x.Deadline.Sub(began)))
 	defer timer.Stop()
 	var cause error
 	select {
 	case c := <-turn:
+		x.Spent.Queue += time.Since(began)
 		if c != nil && !fresh {
 			return c, true, nil
 		}
@@ -67,13 +69,14 @@ func (p *Pool) wait(ctx context.Context, s *Settings, deadline time.Time, turn c
 			c.Close()
 			p.forget(c)
 		}
-		c, err := p.dial(ctx, s, deadline)
+		c, err := p.dial(ctx, s, x)
 		return c, false, err
 	case <-timer.C:
 		cause = context.DeadlineExceeded
 	case <-ctx.Done():
 		cause = ctx.Err()
 	}
+	x.Spent.Queue += time.Since(began)
 	if !p.leave(turn) { // a connection came at the last moment: pass it on
 		if c := <-turn; c != nil {
 			p.done(c, true, time.Now())
@@ -126,8 +129,9 @@ func (p *Pool) takeIdle(s *Settings, now time.Time, once bool) *conn {
 }
 
 // dial makes the connection that p.open counts already.
-func (p *Pool) dial(ctx context.Context, s *Settings, deadline time.Time) (*conn, error) {
-	if limit := time.Now().Add(s.DialTimeout); limit.Before(deadline) {
+func (p *Pool) dial(ctx context.Context, s *Settings, x *Exchange) (*conn, error) {
+	began, deadline := time.Now(), x.Deadline
+	if limit := began.Add(s.DialTimeout); limit.Before(deadline) {
 		deadline = limit
 	}
 	ctx, cancel := context.WithDeadline(ctx, deadline)
@@ -138,6 +142,7 @@ func (p *Pool) dial(ctx context.Context, s *Settings, deadline time.Time) (*conn
 	}
 	p.counts.dials.Add(1)
 	nc, err := dial(ctx, "tcp", p.Address)
+	x.Spent.Connect += time.Since(began)
 	if err != nil {
 		p.counts.dialErrors.Add(1)
 		p.give()

@@ -27,6 +27,7 @@ type Exchange struct {
 	Answer   []byte        // head and body as they came, or their first part
 	Tail     int64         // bytes of the body that CopyTail still has to fetch
 	Ended    time.Time     // when Answer was there
+	Spent    Spent         // grows with each use, failed ones too; the caller sets it back
 
 	in   answer
 	conn *conn // of an answer with a tail
@@ -35,6 +36,15 @@ type Exchange struct {
 
 // once reports whether the request can't be sent a second time.
 func (x *Exchange) once() bool { return x.Rest != nil || x.Sent != nil }
+
+// Spent is where the time of an exchange went, but for that between the request
+// and the first bytes of its answer.
+type Spent struct {
+	Queue   time.Duration // until one of the connections, all busy, was free
+	Connect time.Duration // making connections
+	Send    time.Duration // of a request that was not taken at once, or that streams
+	Body    time.Duration // from the first bytes of Answer to its last; 0 if they came together
+}
 
 // Body returns the answer's body, or as much of it as Answer holds.
 func (x *Exchange) Body() []byte { return x.Answer[len(x.Response.Head):] }
@@ -89,8 +99,9 @@ type answer struct {
 	x       *Exchange
 	buf     []byte
 	n       int
-	need    int // bytes of head and body; 0 while the head is incomplete
-	size    int // to expect of the next answer
+	need    int       // bytes of head and body; 0 while the head is incomplete
+	size    int       // to expect of the next answer
+	first   time.Time // when its first bytes came; zero if all came with them
 	maxBody int
 	whole   int // longest body that is taken whole
 	reason  Reason
@@ -115,12 +126,14 @@ func (a *answer) Received(n int) bool {
 		return false
 	}
 	if a.need == 0 && !a.head() {
+		a.goesOn()
 		return a.reason != ""
 	}
 	if a.x.Tail > 0 {
 		return true
 	}
 	if a.n < a.need {
+		a.goesOn()
 		a.buf = sock.Grow(a.buf, a.n, a.need)
 		a.reparse()
 		return false
@@ -130,6 +143,21 @@ func (a *answer) Received(n int) bool {
 		a.reason = LongAnswer
 	}
 	return true
+}
+
+// goesOn notes when the first bytes came of an answer that comes in parts.
+func (a *answer) goesOn() {
+	if a.first.IsZero() {
+		a.first = time.Now()
+	}
+}
+
+// took returns for how long the answer came in, until now.
+func (a *answer) took(now time.Time) time.Duration {
+	if a.first.IsZero() {
+		return 0
+	}
+	return now.Sub(a.first)
 }
 
 // Partial implements sock.Handler: whoever is not done yet misses something.

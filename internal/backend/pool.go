@@ -198,12 +198,16 @@ func (p *Pool) try(s *Settings, c *conn, x *Exchange) *Error {
 		}
 		written, err = size, c.ReadLoop(&x.in)
 	case x.Sent != nil:
-		if written, err = c.Write(x.Request); err == nil {
+		began := time.Now()
+		written, err = c.Write(x.Request)
+		x.Spent.Send += time.Since(began)
+		if err == nil {
 			x.Sent()
 			err = c.ReadLoop(&x.in)
 		}
 	default:
 		written, err = c.Exchange(x.Request, &x.in)
+		x.Spent.Send += c.Blocked
 	}
 	switch {
 	case x.in.reason != "":
@@ -220,6 +224,7 @@ func (p *Pool) try(s *Settings, c *conn, x *Exchange) *Error {
 		return p.fail(c, x, e)
 	}
 	x.Ended = time.Now()
+	x.Spent.Body += x.in.took(x.Ended)
 	if x.Tail > 0 {
 		x.conn, x.pool = c, p
 	} else { // bytes behind the answer would show, unless the buffer has no room for them
@@ -243,6 +248,8 @@ func failure(err error, writing, answering bool) Reason {
 
 // sendLong sends a request whose body is not all in x.Request.
 func sendLong(c *conn, x *Exchange) error {
+	began := time.Now()
+	defer func() { x.Spent.Send += time.Since(began) }()
 	if _, err := c.Write(x.Request); err != nil {
 		return err
 	}
@@ -260,7 +267,9 @@ func (p *Pool) fail(c *conn, x *Exchange, e *Error) *Error {
 	if x.Op == wire.OpGetExclusive && x.Response.Status == wire.StatusOK {
 		e.Lock = x.Response.LockCookie
 	}
-	p.done(c, false, time.Time{})
+	now := time.Now()
+	x.Spent.Body += x.in.took(now)
+	p.done(c, false, now)
 	x.Release()
 	return e
 }

@@ -15,6 +15,7 @@ package sock
 import (
 	"net"
 	"syscall"
+	"time"
 )
 
 // Handler takes what a connection receives.
@@ -38,6 +39,10 @@ type Conn struct {
 	raw  syscall.RawConn // nil: only plain Read and Write can be used
 	sent int64           // bytes written, those that Sent tells of included
 	loop loopState
+
+	// Blocked is for how long the last Exchange waited until the system had taken
+	// all of its bytes; 0 if it took them at once.
+	Blocked time.Duration
 }
 
 // New wraps c.
@@ -64,11 +69,15 @@ func (c *Conn) ReadLoop(h Handler) error {
 // the error is one of writing, written is less than len(out). The connection
 // should be Idle before: what came earlier may show only with what comes next.
 func (c *Conn) Exchange(out []byte, h Handler) (written int, err error) {
+	c.Blocked = 0
 	if c.raw != nil {
 		err = c.rawLoop(out, h)
 		return c.loop.written, err
 	}
-	if written, err = c.Conn.Write(out); err != nil {
+	began := time.Now()
+	written, err = c.Conn.Write(out)
+	c.Blocked = time.Since(began)
+	if err != nil {
 		return min(written, len(out)-1), err
 	}
 	return written, c.plainLoop(h)

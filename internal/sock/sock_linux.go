@@ -4,6 +4,7 @@ import (
 	"io"
 	"os"
 	"syscall"
+	"time"
 	"unsafe"
 )
 
@@ -88,7 +89,9 @@ func (c *Conn) Write(b []byte) (n int, err error) {
 	}
 	if n < len(b) {
 		var m int
+		began := time.Now()
 		m, err = c.Conn.Write(b[n:])
+		c.Blocked = time.Since(began)
 		n += m
 	}
 	c.sent += int64(n)

@@ -74,7 +74,7 @@ func (x *XRay) mismatch(g *diagnosis) Finding {
 		f.Kind, f.Apps, f.Clients = KeyMismatch, []string{f.App}, x.clients.list(&g.used)
 		f.Text = fmt.Sprintf("users of %s lose their sessions as they move between web servers that make different digests of its name "+
 			"(seen with %s): %s", f.App, sessionIDs(g.count), names(f.Clients))
-				f.Advice = advice[inDigest] + otherwise
+		f.Advice = advice[inDigest] + otherwise
 		return f
 	}
 	f.Kind = AppMismatch
