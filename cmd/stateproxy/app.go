@@ -27,12 +27,13 @@ import (
 // app is a running proxy with all that belongs to it. It is made by newApp and
 // run once.
 type app struct {
-	file    string // of the config; "" if there is none to watch
-	log     zerolog.Logger
-	level   *levelHook
-	proxy   *proxy.Proxy
-	checker *health.Checker
-	admin   *admin.Admin
+	file     string // of the config; "" if there is none to watch
+	log      zerolog.Logger
+	level    *levelHook
+	proxy    *proxy.Proxy
+	checker  *health.Checker
+	admin    *admin.Admin
+	requests *requestLog
 
 	supervisor *systemd.Supervisor // set before run; the zero value is none
 	hup        chan os.Signal      // asks for a look at the config file
@@ -94,6 +95,7 @@ func newApp(c *config.Config, file string, raw []byte, log zerolog.Logger) *app 
 	}
 	a.log = log.Level(zerolog.TraceLevel).Hook(a.level)
 	failed := &failures{log: a.log}
+	a.requests = &requestLog{log: a.log}
 	a.checker = &health.Checker{Probe: a.probe}
 	a.checker.OnEvent = a.healthChanged
 	a.admin = &admin.Admin{Version: version, Commit: buildCommit(), File: file, Health: a.checker.Status}
@@ -241,6 +243,7 @@ func (a *app) apply(c *config.Config) (proxy.Change, error) {
 	a.checker.SetParams(healthParams(c.Health))
 	a.checker.SetTargets(healthTargets(a.proxy.Targets()))
 	a.level.set(logLevel(c.Log.Level))
+	a.requests.set(c.Log)
 	a.swapListeners(c, opened)
 	a.swapAdmin(c, adminLn)
 	a.config = c

@@ -60,6 +60,9 @@ func (f *failures) note(o *proxy.Outcome) {
 	if o.Backend != "" {
 		e.Str("backend", o.Backend)
 	}
+	if o.Session != 0 {
+		e.Str("session", hex(o.Session))
+	}
 	if o.Err != nil {
 		e.Err(o.Err)
 	}

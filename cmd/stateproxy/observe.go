@@ -17,5 +17,6 @@ func (a *app) observing(sessions *xray.XRay, failed *failures) func(*proxy.Outco
 		a.admin.Observe(o)
 		sessions.Observe(o)
 		failed.note(o)
+		a.requests.note(o)
 	}
 }

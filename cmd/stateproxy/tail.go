@@ -26,6 +26,7 @@ func runTail(ctx context.Context, std stdio, args []string) int {
 	filter("min-ms", "min_ms", "only those that took `MS` milliseconds or more")
 	filter("session", "session", "only those of the session with this `HASH`")
 	filter("app", "app", "only those whose application part has `TEXT` in it, in any letter case")
+	phases := fs.Bool("phases", false, "show where the time of each request went, in milliseconds; docs/logs.md names the phases")
 	asJSON := fs.Bool("json", false, "print the lines as JSON")
 	if status, ok := parse(std, fs, args); !ok {
 		return status
@@ -38,7 +39,7 @@ func runTail(ctx context.Context, std stdio, args []string) int {
 	if !*asJSON {
 		fmt.Fprintln(std.out, tailHeading)
 	}
-	err = copyTail(std.out, resp.Body, *asJSON)
+	err = copyTail(std.out, resp.Body, *asJSON, *phases)
 	switch {
 	case ctx.Err() != nil:
 		return exitOK
@@ -59,6 +60,11 @@ type tailRequest struct {
 	Reason, Error   string
 	MS              float64
 	WaitMS          float64 `json:"wait_ms"`
+	HandoffMS       float64 `json:"handoff_ms"`
+	QueueMS         float64 `json:"queue_ms"`
+	ConnectMS       float64 `json:"connect_ms"`
+	SendMS          float64 `json:"send_ms"`
+	BodyMS          float64 `json:"body_ms"`
 	RequestBytes    int64   `json:"request_bytes"`
 	ResponseBytes   int64   `json:"response_bytes"`
 	Moved           bool
@@ -67,7 +73,7 @@ type tailRequest struct {
 }
 
 // copyTail prints the stream until it ends.
-func copyTail(w io.Writer, r io.Reader, asJSON bool) error {
+func copyTail(w io.Writer, r io.Reader, asJSON, phases bool) error {
 	lines := bufio.NewScanner(r)
 	for lines.Scan() {
 		b := lines.Bytes()
@@ -84,7 +90,7 @@ func copyTail(w io.Writer, r io.Reader, asJSON bool) error {
 		if err := json.Unmarshal(b, &q); err != nil {
 			return fmt.Errorf("read a line: %w", err)
 		}
-		if _, err := io.WriteString(w, q.text()); err != nil {
+		if _, err := io.WriteString(w, q.text(phases)); err != nil {
 			return err
 		}
 	}
@@ -96,8 +102,8 @@ var tailHeading = fmt.Sprintf(tailColumns, "TIME", "CLIENT", "OPERATION", "SESSI
 
 const tailColumns = "%-12s  %-21s  %-17s  %-16s  %-6s  %-12s  %8s  %8s  %8s  %8s  %s"
 
-// text returns the request as a line for people.
-func (q *tailRequest) text() string {
+// text returns the request as a line for people, with its phases if wanted.
+func (q *tailRequest) text(phases bool) string {
 	var b strings.Builder
 	if q.Dropped > 0 {
 		fmt.Fprintf(&b, "... %s left out: more came than could be shown\n", count(int(q.Dropped), "request"))
@@ -108,6 +114,9 @@ func (q *tailRequest) text() string {
 	}
 	fmt.Fprintf(&b, tailColumns, q.Time.Local().Format("15:04:05.000"), q.Client, q.Op, cmp.Or(q.Session, "-"), status, cmp.Or(q.Backend, "-"),
 		fmt.Sprintf("%.1f", q.MS), fmt.Sprintf("%.1f", q.WaitMS), fmt.Sprint(q.RequestBytes), fmt.Sprint(q.ResponseBytes), printable(q.App))
+	if phases {
+		b.WriteString(q.phases())
+	}
 	if q.Moved {
 		b.WriteString("  moved here")
 	}
@@ -121,6 +130,24 @@ func (q *tailRequest) text() string {
 		fmt.Fprintf(&b, ": %s", printable(q.Error))
 	}
 	b.WriteByte('\n')
+	return b.String()
+}
+
+// phases tells where the time of the request went, as far as it is worth telling.
+func (q *tailRequest) phases() string {
+	var b strings.Builder
+	for _, p := range []struct {
+		name string
+		ms   float64
+	}{
+		{"handoff", q.HandoffMS}, {"queue", q.QueueMS}, {"connect", q.ConnectMS}, {"send", q.SendMS},
+		{"answer", q.WaitMS - q.HandoffMS - q.QueueMS - q.ConnectMS - q.SendMS - q.BodyMS},
+		{"body", q.BodyMS}, {"reply", q.MS - q.WaitMS},
+	} {
+		if p.ms >= 0.05 {
+			fmt.Fprintf(&b, "  %s %.1f", p.name, p.ms)
+		}
+	}
 	return b.String()
 }
 

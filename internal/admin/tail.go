@@ -38,7 +38,12 @@ type tailLine struct {
 	Reason        string    `json:"reason,omitempty"`  // why it failed
 	Error         string    `json:"error,omitempty"`   // the cause, for people
 	Milliseconds  float64   `json:"ms"`
-	WaitMS        float64   `json:"wait_ms"` // of it, for the backend
+	WaitMS        float64   `json:"wait_ms"`              // of it, for the backend
+	HandoffMS     float64   `json:"handoff_ms,omitempty"` // of the wait, as is what follows; absent if it did not happen
+	QueueMS       float64   `json:"queue_ms,omitempty"`
+	ConnectMS     float64   `json:"connect_ms,omitempty"`
+	SendMS        float64   `json:"send_ms,omitempty"`
+	BodyMS        float64   `json:"body_ms,omitempty"`
 	RequestBytes  int64     `json:"request_bytes"`
 	ResponseBytes int64     `json:"response_bytes"`
 	Moved         bool      `json:"moved,omitempty"`         // the session was brought over from a former owner
@@ -89,6 +94,9 @@ func tailLineOf(o *proxy.Outcome) tailLine {
 		Status: o.Status, Reason: string(o.Reason), Milliseconds: milliseconds(o.Duration), WaitMS: milliseconds(o.Wait),
 		RequestBytes: o.RequestBytes, ResponseBytes: o.ResponseBytes, Moved: o.Moved, LockReleased: o.LockReleased,
 	}
+	p := &o.Phases
+	l.HandoffMS, l.QueueMS, l.ConnectMS = milliseconds(p.Handoff), milliseconds(p.Queue), milliseconds(p.Connect)
+	l.SendMS, l.BodyMS = milliseconds(p.Send), milliseconds(p.Body)
 	if o.Session != 0 {
 		l.Session = sessionHash(o.Session)
 	}

@@ -120,8 +120,10 @@ type Handoff struct {
 
 // Log tells what is logged, and how.
 type Log struct {
-	Level  string // debug, info, warn or error
-	Format string // auto, json or text
+	Level  string        // debug, info, warn or error
+	Format string        // auto, json or text
+	Slow   time.Duration // from which on a request is logged as slow; 0: none is
+	Access float64       // share of the sessions whose requests are all logged, 0..1
 }
 
 // Admin is the listener for metrics, status and the dashboard.
@@ -172,7 +174,7 @@ func Default() *Config {
 			Remember: 200000,
 			Rate:     500,
 		},
-		Log:   Log{Level: "info", Format: "auto"},
+		Log:   Log{Level: "info", Format: "auto", Slow: time.Second},
 		Admin: Admin{Listen: "127.0.0.1:42480"},
 	}
 }

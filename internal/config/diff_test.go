@@ -113,7 +113,7 @@ func TestDiffSeesEverySetting(t *testing.T) {
 	old.Backends = []Backend{{Name: "s1", Address: "db.example.com:42424", Weight: 1, State: Drain}}
 	got := Diff(old, mustParse(t, readTest(t, "testdata/good/full.yaml")))
 	const (
-		settings = 36 // that are not of a list
+		settings = 38 // that are not of a list
 		backends = 4  // two changes, two added
 		pools    = 2
 		aliases  = 2

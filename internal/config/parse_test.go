@@ -144,7 +144,7 @@ func TestParseFull(t *testing.T) {
 		Handoff: Handoff{
 			Delay: 0, Window: time.Hour, StateFile: "/var/lib/proxy.state", MaxMove: 0.5, Remember: 0, Rate: 7,
 		},
-		Log:   Log{Level: "debug", Format: "json"},
+		Log:   Log{Level: "debug", Format: "json", Slow: 250 * time.Millisecond, Access: 0.025},
 		Admin: Admin{Listen: "", TokenFile: "token"},
 	}
 	got := mustParse(t, readTest(t, "testdata/good/full.yaml"))

@@ -25,6 +25,8 @@ func schema(c *Config) section {
 		{key: "log", setting: section{
 			{key: "level", setting: oneOf(&c.Log.Level, "debug", "info", "warn", "error")},
 			{key: "format", setting: oneOf(&c.Log.Format, "auto", "json", "text")},
+			{key: "slow", setting: duration(&c.Log.Slow, 0, time.Hour)},
+			{key: "access", setting: share(&c.Log.Access, 0, 1)},
 		}},
 		{key: "admin", setting: section{
 			{key: "listen", setting: adminAddress(&c.Admin.Listen)},
