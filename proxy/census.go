@@ -154,6 +154,20 @@ func (c *census) forget(sh *censusShard, h uint64) {
 	c.size.Add(int64(len(sh.short) + len(sh.long) - before))
 }
 
+// find returns the key of a session that is remembered.
+func (c *census) find(h uint64) (key string, ok bool) {
+	sh := &c.shards[h%censusShards]
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if s, ok := sh.short[h]; ok {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return c.apps[s.app] + string(s.id[:]), true
+	}
+	s, ok := sh.long[h]
+	return s.key, ok
+}
+
 // makeRoom drops the sessions of the shard that have expired. It returns false
 // if there are none. sh.mu is held.
 func (c *census) makeRoom(sh *censusShard, now uint32) bool {
