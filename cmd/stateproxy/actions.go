@@ -31,11 +31,25 @@ func (a *app) actions() admin.Actions {
 			a.level.set(logLevel(level))
 			return nil
 		},
+		Lock: a.proxy.Lock,
+		Unlock: func(ctx context.Context, session uint64, cookie int64) error {
+			_, err := a.proxy.Unlock(ctx, session, cookie)
+			return err
+		},
 	}
 	if a.file != "" {
 		acts.Reload = func(context.Context) error { return a.reloadNow() }
 	}
 	return acts
+}
+
+// acted logs what an operator has asked for.
+func (a *app) acted(what, from string, err error) {
+	if err != nil {
+		a.log.Warn().Str("action", what).Str("from", from).Err(err).Msg("action refused")
+		return
+	}
+	a.log.Info().Str("action", what).Str("from", from).Msg("action done")
 }
 
 // reloadNow reads the config file and takes it, even if it has not changed: what

@@ -108,7 +108,7 @@ func newApp(c *config.Config, file string, raw []byte, log zerolog.Logger) *app 
 	a.proxy.Done = a.observing(sessions, failed)
 	a.admin.Proxy = a.proxy.Status
 	a.admin.Actions, a.admin.Token, a.admin.Config = a.actions(), a.token, a.effectiveConfig
-	a.admin.LogLevel = a.level.name
+	a.admin.Acted, a.admin.LogLevel = a.acted, a.level.name
 	return a
 }
 

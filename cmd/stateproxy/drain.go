@@ -21,7 +21,7 @@ func runDrain(ctx context.Context, std stdio, args []string) int {
 	undo := fs.Bool("undo", false, "put the backend back into the ring")
 	wait := fs.Bool("wait", false, "show the progress and exit 0 when the backend is safe to shut down")
 	known := fs.Bool("known", false, "with -wait: do not wait for the expiry of sessions that the proxy has not seen")
-	name, status, ok := parseName(std, fs, args)
+	name, status, ok := parseName(std, fs, args, "the name of one backend")
 	if !ok {
 		return status
 	}
@@ -46,8 +46,9 @@ func runDrain(ctx context.Context, std stdio, args []string) int {
 	return exitOK
 }
 
-// parseName parses one name with flags before and behind it.
-func parseName(std stdio, fs *flag.FlagSet, args []string) (name string, status int, ok bool) {
+// parseName parses one name with flags before and behind it. want says what it
+// is.
+func parseName(std stdio, fs *flag.FlagSet, args []string, want string) (name string, status int, ok bool) {
 	var names []string
 	for more := true; more; more = len(args) > 0 {
 		if err := fs.Parse(args); errors.Is(err, flag.ErrHelp) {
@@ -60,7 +61,7 @@ func parseName(std stdio, fs *flag.FlagSet, args []string) (name string, status 
 		}
 	}
 	if len(names) != 1 {
-		fmt.Fprintf(std.err, "stateproxy %s: want the name of one backend\n", fs.Name())
+		fmt.Fprintf(std.err, "stateproxy %s: want %s\n", fs.Name(), want)
 		return "", exitUsage, false
 	}
 	return names[0], exitOK, true
@@ -68,11 +69,17 @@ func parseName(std stdio, fs *flag.FlagSet, args []string) (name string, status 
 
 // act has the proxy carry out an action.
 func (c *adminClient) act(ctx context.Context, action string, order map[string]any) error {
+	return c.post(ctx, "actions/"+action, order, nil)
+}
+
+// post sends an order to a path of the API and reads the answer into answer, if
+// that is not nil.
+func (c *adminClient) post(ctx context.Context, path string, order map[string]any, answer any) error {
 	body, err := json.Marshal(order)
 	if err != nil {
 		return err
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+c.address+"/api/v1/actions/"+action, bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+c.address+"/api/v1/"+path, bytes.NewReader(body))
 	if err != nil {
 		return err
 	}
@@ -90,7 +97,13 @@ func (c *adminClient) act(ctx context.Context, action string, order map[string]a
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s: %s", action, refusal(resp.Body))
+		return fmt.Errorf("%s: %s", strings.TrimPrefix(path, "actions/"), refusal(resp.Body))
+	}
+	if answer == nil {
+		return nil
+	}
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxStatus)).Decode(answer); err != nil {
+		return fmt.Errorf("read the answer: %w", err)
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"mime"
 	"net/http"
 	"slices"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"stateproxy/health"
+	"stateproxy/proxy"
 )
 
 // Actions are what an operator can do. A nil one is not available. They may be
@@ -37,6 +39,11 @@ type Actions struct {
 	CloseWindow func(ctx context.Context, pool string) error
 	// LogLevel changes what is logged: one of LogLevels.
 	LogLevel func(ctx context.Context, level string) error
+	// Lock tells of the lock of a session, which goes by the hash of an Outcome;
+	// Unlock releases the one with that cookie. An error that is
+	// proxy.ErrUnknownSession means that there is no such session.
+	Lock   func(ctx context.Context, session uint64) (proxy.Lock, error)
+	Unlock func(ctx context.Context, session uint64, cookie int64) error
 }
 
 // LogLevels are what the action log-level takes.
@@ -58,6 +65,8 @@ type order struct {
 	Weight  *int    `json:"weight"`
 	Reason  *string `json:"reason"`
 	Level   *string `json:"level"`
+	Session *string `json:"session"`
+	Lock    *int64  `json:"lock"`
 }
 
 // action is one of Actions with its name in the API.
@@ -86,7 +95,12 @@ var actions = []action{
 		func(ctx context.Context, a *Actions, o order) error { return a.CloseWindow(ctx, *o.Pool) }},
 	{"log-level", []string{"level"}, nil, func(a *Actions) bool { return a.LogLevel != nil },
 		func(ctx context.Context, a *Actions, o order) error { return a.LogLevel(ctx, *o.Level) }},
+	{"unlock", []string{"session", "lock"}, nil, func(a *Actions) bool { return a.Unlock != nil },
+		func(ctx context.Context, a *Actions, o order) error { return a.Unlock(ctx, o.session(), *o.Lock) }},
 }
+
+// look is no action, but takes the same order: what is known of a lock.
+var look = action{name: "lock", needs: []string{"session"}, possible: func(a *Actions) bool { return a.Lock != nil }}
 
 // available returns the names of the actions that are.
 func (a *Actions) available() []string {
@@ -107,25 +121,8 @@ type done struct {
 // serveAction returns the handler of one action. Who may act was checked before.
 func (a *Admin) serveAction(x action) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		if t, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || t != "application/json" {
-			refuse(w, http.StatusUnsupportedMediaType, "want_json", "Content-Type: want application/json.")
-			return
-		}
-		o, err := readOrder(w, r)
-		var long *http.MaxBytesError
-		if errors.As(err, &long) {
-			refuse(w, http.StatusRequestEntityTooLarge, "body_too_large", fmt.Sprintf("body: want at most %d bytes.", long.Limit))
-			return
-		}
-		if err == nil {
-			err = o.check(x)
-		}
-		if err != nil {
-			refuse(w, http.StatusBadRequest, "bad_body", err.Error())
-			return
-		}
-		if !x.possible(&a.Actions) {
-			refuse(w, http.StatusNotImplemented, "not_available", fmt.Sprintf("%s is not available here.", x.name))
+		o, ok := a.takeOrder(w, r, x)
+		if !ok {
 			return
 		}
 		ctx, cancel := context.WithTimeout(r.Context(), actionTimeout)
@@ -134,16 +131,51 @@ func (a *Admin) serveAction(x action) http.HandlerFunc {
 	}
 }
 
+// takeOrder reads and checks what a request orders of x. If that won't do, it
+// answers and returns false.
+func (a *Admin) takeOrder(w http.ResponseWriter, r *http.Request, x action) (o order, ok bool) {
+	if t, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || t != "application/json" {
+		refuse(w, http.StatusUnsupportedMediaType, "want_json", "Content-Type: want application/json.")
+		return o, false
+	}
+	o, err := readOrder(w, r)
+	var long *http.MaxBytesError
+	if errors.As(err, &long) {
+		refuse(w, http.StatusRequestEntityTooLarge, "body_too_large", fmt.Sprintf("body: want at most %d bytes.", long.Limit))
+		return o, false
+	}
+	if err == nil {
+		err = o.check(x)
+	}
+	if err != nil {
+		refuse(w, http.StatusBadRequest, "bad_body", err.Error())
+		return o, false
+	}
+	if !x.possible(&a.Actions) {
+		refuse(w, http.StatusNotImplemented, "not_available", fmt.Sprintf("%s is not available here.", x.name))
+		return o, false
+	}
+	return o, true
+}
+
 // answerAction tells the client and the events what became of an action.
 func (a *Admin) answerAction(w http.ResponseWriter, r *http.Request, what string, err error) {
 	by := ", asked for from " + clientOf(r)
+	if a.Acted != nil {
+		a.Acted(what, clientOf(r), err)
+	}
 	if err == nil {
 		a.Note(Event{Kind: ActionDone, Text: what + by})
 		writeJSON(w, http.StatusOK, done{what})
 		return
 	}
 	a.Note(Event{Level: Warn, Kind: ActionFailed, Text: what + by + ": " + err.Error()})
-	if errors.Is(err, health.ErrUnknown) {
+	refuseAction(w, err)
+}
+
+// refuseAction tells the client why something was not done.
+func refuseAction(w http.ResponseWriter, err error) {
+	if errors.Is(err, health.ErrUnknown) || errors.Is(err, proxy.ErrUnknownSession) {
 		refuse(w, http.StatusNotFound, "unknown_name", clip(err.Error()))
 		return
 	}
@@ -200,6 +232,12 @@ func (o *order) check(x action) error {
 	if o.Level != nil && !slices.Contains(LogLevels, *o.Level) {
 		return fmt.Errorf("level: want one of %q, got %.40q", LogLevels, *o.Level)
 	}
+	if o.Session != nil && o.session() == 0 {
+		return errSession
+	}
+	if o.Lock != nil && (*o.Lock < 0 || *o.Lock > math.MaxInt32) {
+		return fmt.Errorf("lock: want 0..%d, got %d", math.MaxInt32, *o.Lock)
+	}
 	if len(o.reason()) > maxReason {
 		return fmt.Errorf("reason: want at most %d bytes, got %d", maxReason, len(o.reason()))
 	}
@@ -215,9 +253,12 @@ type field struct {
 func (o *order) fields() []field {
 	return []field{
 		{"backend", o.Backend != nil}, {"pool", o.Pool != nil}, {"weight", o.Weight != nil},
-		{"reason", o.Reason != nil}, {"level", o.Level != nil},
+		{"reason", o.Reason != nil}, {"level", o.Level != nil}, {"session", o.Session != nil}, {"lock", o.Lock != nil},
 	}
 }
+
+// session returns the hash that the order names a session by; 0 if it is none.
+func (o *order) session() uint64 { return parseSession(*o.Session) }
 
 func (o *order) reason() string {
 	if o.Reason == nil || *o.Reason == "" {
@@ -237,13 +278,16 @@ func named(name string) string {
 
 // text tells the order's fields after the name of its action.
 func (o *order) text() (s string) {
-	for _, p := range []*string{o.Backend, o.Pool, o.Level} {
+	for _, p := range []*string{o.Backend, o.Pool, o.Level, o.Session} {
 		if p != nil {
 			s += " " + named(*p)
 		}
 	}
 	if o.Weight != nil {
 		s += fmt.Sprintf(" %d", *o.Weight)
+	}
+	if o.Lock != nil {
+		s += fmt.Sprintf(" (lock %d)", *o.Lock)
 	}
 	if o.Reason != nil {
 		s += fmt.Sprintf(" (%q)", *o.Reason)

@@ -10,8 +10,10 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"stateproxy/health"
+	"stateproxy/proxy"
 )
 
 // allActions calls do with what is asked for.
@@ -30,6 +32,12 @@ func allActions(do func(string) error) Actions {
 		Readmit:     one("readmit"),
 		CloseWindow: one("close-window"),
 		LogLevel:    one("log-level"),
+		Lock: func(_ context.Context, session uint64) (proxy.Lock, error) {
+			return proxy.Lock{App: "/LM/W3SVC/2/ROOT", Backend: "s1", Held: true, Cookie: 5, Age: 200 * time.Second}, do(fmt.Sprintf("lock %x", session))
+		},
+		Unlock: func(_ context.Context, session uint64, cookie int64) error {
+			return do(fmt.Sprintf("unlock %x %d", session, cookie))
+		},
 	}
 }
 
@@ -60,6 +68,7 @@ func TestActions(t *testing.T) {
 		{"readmit", `{"backend":"s1"}`, "readmit s1"},
 		{"close-window", `{"pool":"shop"}`, "close-window shop"},
 		{"log-level", `{"level":"debug"}`, "log-level debug"},
+		{"unlock", `{"session":"0000000000000abc","lock":0}`, "unlock abc 0"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.action+tt.body, func(t *testing.T) {
@@ -95,6 +104,11 @@ func TestActionsRefuseBodies(t *testing.T) {
 		{"weight 0", "weight", `{"backend":"s1","weight":0}`, 400, "want 1..1000, got 0"},
 		{"weight 1001", "weight", `{"backend":"s1","weight":1001}`, 400, "want 1..1000, got 1001"},
 		{"half a weight", "weight", `{"backend":"s1","weight":1.5}`, 400, "weight: got number 1.5"},
+		{"no session", "unlock", `{"lock":1}`, 400, "session: want one"},
+		{"no lock", "unlock", `{"session":"abc"}`, 400, "lock: want one"},
+		{"a session ID for a hash", "unlock", `{"session":"bpr4mimb2vjnvtn2jc4yp3uo","lock":1}`, 400, "session: want the hash of one, up"},
+		{"a negative lock", "unlock", `{"session":"abc","lock":-1}`, 400, "lock: want 0..2147483647, got -1"},
+		{"a long lock", "unlock", `{"session":"abc","lock":2147483648}`, 400, "lock: want 0..2147483647, got 2147483648"},
 		{"an unknown level", "log-level", `{"level":"loud"}`, 400, "level: want one of"},
 		{"a long reason", "eject", `{"backend":"s1","reason":"` + strings.Repeat("x", 201) + `"}`, 400, "reason: want at most 200 bytes"},
 		{"a huge body", "drain", `{"backend":"` + strings.Repeat("x", maxActionBody) + `"}`, 413, "at most 4096 bytes"},
@@ -104,6 +118,9 @@ func TestActionsRefuseBodies(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			a, list := acted()
 			w := send(a.Handler(), "POST", "/api/v1/actions/"+tt.action, tt.body, "secret")
+			if strings.Contains(w.Body.String(), "bpr4mimb2vjnvtn2jc4yp3uo") {
+				t.Errorf("POST %s = %s, which holds what may be a session ID", tt.action, w.Body)
+			}
 			if w.Code != tt.status || !strings.Contains(w.Body.String(), tt.says) || len(*list) != 0 {
 				t.Errorf("POST %s %.60s = %d %s, done %q; want %d, %q, nothing", tt.action, tt.body, w.Code, w.Body, *list, tt.status, tt.says)
 			}
@@ -119,6 +136,7 @@ func TestActionErrors(t *testing.T) {
 		code   string
 	}{
 		{"an unknown name", fmt.Errorf("drain %q: %w", "s9", health.ErrUnknown), 404, "unknown_name"},
+		{"an unknown session", fmt.Errorf("%w", proxy.ErrUnknownSession), 404, "unknown_name"},
 		{"anything else", errors.New("no other backend is in service"), 409, "refused"},
 	}
 	for _, tt := range tests {
@@ -145,8 +163,11 @@ func TestActionsNotAvailable(t *testing.T) {
 	a.Token = func() string { return "secret" }
 	for _, x := range actions {
 		body := map[string]string{"backend": `{"backend":"s1"}`, "pool": `{"pool":"shop"}`, "level": `{"level":"info"}`}[append(x.needs, "")[0]]
-		if x.name == "weight" {
+		switch x.name {
+		case "weight":
 			body = `{"backend":"s1","weight":1}`
+		case "unlock":
+			body = `{"session":"abc","lock":1}`
 		}
 		if w := send(a.Handler(), "POST", "/api/v1/actions/"+x.name, body, "secret"); w.Code != http.StatusNotImplemented {
 			t.Errorf("POST %s without a func = %d %s; want 501", x.name, w.Code, w.Body)

@@ -60,6 +60,9 @@ type Admin struct {
 	Token func() string
 	// Actions are what they can do.
 	Actions Actions
+	// Acted is told of each action that was asked for, from which address, and why
+	// it was not done if it was not; nil is fine. Its texts hold no session ID.
+	Acted func(what, from string, err error)
 	// Config returns the config in force as YAML, without secrets; nil means that
 	// it is not shown.
 	Config func() string

@@ -183,7 +183,7 @@ func withActions() *Admin {
 
 // example is a body that a schema allows.
 func (d *document) example(s *schema) string {
-	samples := map[string]any{"backend": "s1", "pool": "shop", "weight": 7, "reason": "patch day", "level": "debug"}
+	samples := map[string]any{"backend": "s1", "pool": "shop", "weight": 7, "reason": "patch day", "level": "debug", "session": "0000000000000abc", "lock": 5}
 	body := map[string]any{}
 	for name := range d.follow(s).Properties {
 		body[name] = samples[name]

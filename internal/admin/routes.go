@@ -31,6 +31,7 @@ func (a *Admin) routes() []route {
 		{"GET", "/api/v1/tail", reading, a.serveTail},
 		{"GET", "/api/v1/openapi.yaml", anyone, serveOpenAPI},
 		{"POST", "/api/v1/token", acting, serveToken},
+		{"POST", "/api/v1/lock", acting, a.serveLock},
 	}
 	for _, x := range actions {
 		list = append(list, route{"POST", "/api/v1/actions/" + x.name, acting, a.serveAction(x)})

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -109,6 +110,18 @@ func tailLineOf(o *proxy.Outcome) tailLine {
 // sessionHash is what stands for a session to people and in JSON.
 func sessionHash(session uint64) string { return fmt.Sprintf("%016x", session) }
 
+// errSession does not tell what was given: it may have been a session ID.
+var errSession = errors.New("session: want the hash of one, up to 16 hex digits as the live request log shows them")
+
+// parseSession reads what sessionHash writes; 0 if it is something else.
+func parseSession(text string) uint64 {
+	session, err := strconv.ParseUint(text, 16, 64)
+	if err != nil {
+		return 0
+	}
+	return session
+}
+
 func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
 // shortText cuts text that may have come from a peer and makes it valid UTF-8.
@@ -162,8 +175,8 @@ func parseTailFilter(q url.Values) (f tailFilter, err error) {
 		f.statuses = append(f.statuses, n)
 	}
 	if text := q.Get("session"); text != "" {
-		if f.session, err = strconv.ParseUint(text, 16, 64); err != nil || f.session == 0 {
-			return f, fmt.Errorf("session: want 16 hex digits as this log shows them, got %.40q", text)
+		if f.session = parseSession(text); f.session == 0 {
+			return f, errSession
 		}
 	}
 	if text := q.Get("min_ms"); text != "" {

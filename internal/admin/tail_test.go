@@ -124,8 +124,8 @@ func TestParseTailFilter(t *testing.T) {
 		{"min_ms=NaN", tailFilter{}, "min_ms: want"},
 		{"min_ms=1e300", tailFilter{}, "min_ms: want"},
 		{"session=00000000000000ff", tailFilter{session: 255}, ""},
-		{"session=0", tailFilter{}, "session: want 16 hex"},
-		{"session=x", tailFilter{}, "session: want 16 hex"},
+		{"session=0", tailFilter{}, "session: want the hash"},
+		{"session=x", tailFilter{}, "session: want the hash"},
 		{"client=x", tailFilter{}, `"client": want each of op, backend`},
 		{"op=get&op=set", tailFilter{}, `"op": want each of`},
 	}

@@ -151,7 +151,7 @@ func (x *XRay) longLocks(now time.Time) []Finding {
 	}
 	return []Finding{{Kind: LockHeld, Since: since, Text: text, Apps: slices.Compact(apps),
 		Advice: "A page of that user is slow or hangs, or its web server died. Web servers take such a lock over after the page's " +
-			"executionTimeout, 110 s by default. Pages that only read the session should say EnableSessionState=\"ReadOnly\"."}}
+			"executionTimeout, 110 s by default; if its page is surely dead, stateproxy unlock " + hash(oldest.session) + " releases it. Pages that only read the session should say EnableSessionState=\"ReadOnly\"."}}
 }
 
 // largeSessions tells of the largest session, if that is large.
