@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"flag"
 	"fmt"
 	"io"
@@ -36,7 +35,7 @@ func runProbe(ctx context.Context, std stdio, args []string) int {
 		return exitUsage
 	}
 	if *asJSON {
-		err = printJSON(std.out, report)
+		err = encodeIndented(std.out, report)
 	} else {
 		printVerdict(std.out, report)
 	}
@@ -111,12 +110,4 @@ func printVerdict(w io.Writer, r *probe.Report) {
 	for _, a := range advice {
 		fmt.Fprintln(w, "  "+a)
 	}
-}
-
-// printJSON prints v with line breaks, for people and programs.
-func printJSON(w io.Writer, v any) error {
-	e := json.NewEncoder(w)
-	e.SetEscapeHTML(false)
-	e.SetIndent("", "  ")
-	return e.Encode(v)
 }

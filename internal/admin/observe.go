@@ -47,15 +47,14 @@ func statusIndex(status int) int {
 	return 5
 }
 
-// reasons are those of failed requests: the proxy's own, then those of the
-// exchange with a backend.
-var reasons = [...]string{
-	string(proxy.Malformed), string(proxy.TooLarge), string(proxy.ClientStalled), string(proxy.ClientGone),
-	string(proxy.NoBackend), string(proxy.CutTail), string(proxy.HandoffBlocked),
-	"dial_refused", "dial_timeout", "dial_error", "queue_full", "wait_timeout", "send_error", "relay_error",
-	"closed", "cut_answer", "timeout", "odd_status", "bad_answer", "empty_answer", "long_answer", "answer_too_large",
-	other,
-}
+// reasons are those of failed requests, and other.
+var reasons = func() (list [len(proxy.Reasons) + 1]string) {
+	for i, r := range proxy.Reasons {
+		list[i] = string(r)
+	}
+	list[len(proxy.Reasons)] = other
+	return list
+}()
 
 var reasonIndexes = func() map[proxy.Reason]int {
 	m := make(map[proxy.Reason]int, len(reasons))

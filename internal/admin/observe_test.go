@@ -127,8 +127,7 @@ func TestShardOf(t *testing.T) {
 	}
 }
 
-// The reasons of an exchange with a backend are not in the proxy's API, so the
-// list here is held against the sources.
+// proxy.Reasons is held against the constants in the sources.
 func TestReasonsComplete(t *testing.T) {
 	for _, file := range []string{"../../proxy/outcome.go", "../backend/error.go"} {
 		found := 0
