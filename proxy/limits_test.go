@@ -34,6 +34,9 @@ func TestMaxConns(t *testing.T) {
 		b.client().wantGood(wire.OpGet, "c")
 		second.wantGood(wire.OpGet, "d")
 		b.reconfigure(proxy.Settings{Backends: []proxy.Backend{b.fake.backend("s1")}, MaxConns: 3})
+		if got := b.proxy.Status().MaxConns; got != 3 {
+			t.Errorf("Status().MaxConns after a reload = %d; want 3", got)
+		}
 		b.client().wantGood(wire.OpGet, "e")
 		wantRefused(t, b.client())
 	})

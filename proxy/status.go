@@ -21,6 +21,7 @@ const (
 // Status is a snapshot of the proxy.
 type Status struct {
 	Conns, InFlight                           int   // now
+	MaxConns                                  int   // that the settings allow
 	Accepted, Refused, AcceptErrors, Requests int64 // since the start
 	Pools                                     []PoolStatus
 	Backends                                  []BackendStatus
@@ -116,6 +117,7 @@ func (p *Proxy) Status() Status {
 	if t == nil {
 		return s
 	}
+	s.MaxConns = t.settings.MaxConns
 	now := time.Now()
 	s.Evacuations = p.evacuationStatus(now)
 	s.Remembered = p.census.size.Load()

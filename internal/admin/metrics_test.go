@@ -20,6 +20,7 @@ func busy() *Admin {
 	at := time.Unix(1700000000, 0)
 	s := farm()
 	s.Conns, s.InFlight, s.Accepted, s.Refused, s.AcceptErrors, s.Requests = 4, 3, 50, 2, 1, 99
+	s.MaxConns = 70
 	s.Pools[0].Windows = []proxy.WindowStatus{{Ended: at, Until: at.Add(time.Hour), Moved: .25}}
 	s.Backends[0].Conns = proxy.ConnStats{Open: 7, Idle: 5, Busy: 3, Waiting: 1, Dials: 11, DialErrors: 12, Reused: 13,
 		Repeated: 14, Dropped: 15, Waits: 16, Refused: 17, LateReleased: 18}
@@ -104,6 +105,7 @@ var busyLines = []string{
 	`handoffs_total 1`,
 	`locks_released_total 1`,
 	`client_connections 4`,
+	`client_connections_limit 70`,
 	`client_connections_total 50`,
 	`client_connections_refused_total 2`,
 	`client_accept_errors_total 1`,

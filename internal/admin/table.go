@@ -50,6 +50,7 @@ var table = []series{
 	{"locks_released_total", counter, nil, "Locks given back that were taken for a client that was gone.", total(func(s *shard) *atomic.Int64 { return &s.released })},
 
 	{"client_connections", gauge, nil, "Open client connections.", one(func(s *snapshot) float64 { return float64(s.proxy.Conns) })},
+	{"client_connections_limit", gauge, nil, "Client connections that the config allows.", one(func(s *snapshot) float64 { return float64(s.proxy.MaxConns) })},
 	{"client_connections_total", counter, nil, "Client connections accepted.", one(func(s *snapshot) float64 { return float64(s.proxy.Accepted) })},
 	{"client_connections_refused_total", counter, nil, "Client connections closed at once because a limit was reached.", one(func(s *snapshot) float64 { return float64(s.proxy.Refused) })},
 	{"client_accept_errors_total", counter, nil, "Failures to accept a client connection, such as a lack of descriptors.", one(func(s *snapshot) float64 { return float64(s.proxy.AcceptErrors) })},
