@@ -34,6 +34,7 @@ type app struct {
 	checker  *health.Checker
 	admin    *admin.Admin
 	requests *requestLog
+	xray     *xray.XRay
 
 	supervisor *systemd.Supervisor // set before run; the zero value is none
 	hup        chan os.Signal      // asks for a look at the config file
@@ -102,8 +103,8 @@ func newApp(c *config.Config, file string, raw []byte, log zerolog.Logger) *app 
 	a.admin.ErrorLog = stdlog.New(a.log.Level(zerolog.DebugLevel), "admin: ", 0)
 	a.proxy = &proxy.Proxy{Evidence: a.checker.Report}
 	a.proxy.Changed = a.routingChanged
-	sessions := &xray.XRay{Budget: c.Timeouts.Budget}
-	a.admin.XRay, a.admin.OnFinding = sessions, a.findingChanged
+	sessions := &xray.XRay{}
+	a.xray, a.admin.XRay, a.admin.OnFinding = sessions, sessions, a.findingChanged
 	a.admin.Findings = func() []admin.Finding { return admin.SessionFindings(sessions.Findings()) }
 	a.proxy.Done = a.observing(sessions, failed)
 	a.admin.Proxy = a.proxy.Status
@@ -244,6 +245,8 @@ func (a *app) apply(c *config.Config) (proxy.Change, error) {
 	a.checker.SetTargets(healthTargets(a.proxy.Targets()))
 	a.level.set(logLevel(c.Log.Level))
 	a.requests.set(c.Log)
+	a.xray.SetBudget(c.Timeouts.Budget)
+	a.admin.Configure(admin.Settings{MinUp: c.Admin.MinUp, Hosts: c.Admin.Hosts})
 	a.swapListeners(c, opened)
 	a.swapAdmin(c, adminLn)
 	a.config = c

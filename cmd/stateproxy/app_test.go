@@ -265,6 +265,48 @@ func TestAppMovesItsListener(t *testing.T) {
 	}
 }
 
+// What the admin listener goes by follows a reload.
+func TestAppReloadsAdminSettings(t *testing.T) {
+	s1, s2 := stateserver.RunT(t), stateserver.RunT(t)
+	config := func(settings string) string {
+		return strings.Replace(text(s1, s2), "admin:\n", "admin:\n"+settings, 1)
+	}
+	r := runApp(t, config("  min_up: 100%\n"))
+	s2.Close()
+	r.logged("backend ejected")
+	if status, body := r.get("/readyz"); status != 503 || !strings.Contains(body, "1 of 2 backends are up, want 100%") {
+		t.Errorf("/readyz = %d %s; want 503, for one is down", status, body)
+	}
+	if got := r.adminStatus("farm.example"); got != http.StatusMisdirectedRequest {
+		t.Errorf("GET /healthz at an unknown host = %d; want %d", got, http.StatusMisdirectedRequest)
+	}
+	replaceFile(t, r.file, config("  min_up: 50%\n  hosts: [farm.example]\n"))
+	r.logged("config reloaded", "admin.min_up 100% -> 50%", "admin.hosts none -> farm.example")
+	if status, body := r.get("/readyz"); status != 200 {
+		t.Errorf("/readyz = %d %s; want 200", status, body)
+	}
+	if got := r.adminStatus("farm.example"); got != http.StatusOK {
+		t.Errorf("GET /healthz at a host of the config = %d; want 200", got)
+	}
+}
+
+// adminStatus asks the admin listener for /healthz as if it had that name.
+func (r *running) adminStatus(host string) int {
+	r.t.Helper()
+	req, err := http.NewRequest("GET", "http://"+r.app.adminAddress()+"/healthz", nil)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	req.Host = host
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	resp, err := client.Do(req)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	return resp.StatusCode
+}
+
 func TestAppRemembersHandoffsOverARestart(t *testing.T) {
 	s1, s2 := stateserver.RunT(t), stateserver.RunT(t)
 	r := runApp(t, text(s1))

@@ -31,7 +31,7 @@ func (a *Admin) guard(next http.Handler) http.Handler {
 			w.Header().Set(h[0], h[1])
 		}
 		if !a.allowedHost(r.Host) {
-			refuse(w, http.StatusMisdirectedRequest, "wrong_host", "This host name is not served here. Use localhost or the IP address.")
+			refuse(w, http.StatusMisdirectedRequest, "wrong_host", "This host name is not served here. Use localhost, the IP address, or a name in admin.hosts.")
 			return
 		}
 		if isCrossSite(r) {
@@ -44,7 +44,7 @@ func (a *Admin) guard(next http.Handler) http.Handler {
 
 // allowedHost reports whether a request may be addressed to hostport. A page can
 // make its own host name resolve to loopback, but it can't take over an address,
-// localhost or the names in Hosts.
+// localhost or the names in Settings.Hosts.
 func (a *Admin) allowedHost(hostport string) bool {
 	host, _, err := net.SplitHostPort(hostport)
 	if err != nil { // no port
@@ -58,7 +58,7 @@ func (a *Admin) allowedHost(hostport string) bool {
 	}
 	host = strings.TrimSuffix(host, ".")
 	same := func(name string) bool { return strings.EqualFold(name, host) }
-	return same("localhost") || slices.ContainsFunc(a.Hosts, same)
+	return same("localhost") || slices.ContainsFunc(a.config().Hosts, same)
 }
 
 // isCrossSite reports whether a browser sends the request for another site's

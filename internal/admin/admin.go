@@ -47,14 +47,6 @@ type Admin struct {
 	Proxy  func() proxy.Status
 	Health func() []health.Status
 
-	// MinUp is the share, 0 to 1, of the configured backends that must be up for
-	// /readyz to agree, besides one in each pool. Draining ones do not count.
-	MinUp float64
-
-	// Hosts are the names, without port, that requests may be addressed to.
-	// Always allowed are localhost and IP addresses.
-	Hosts []string
-
 	// Token returns what those who act must know; "" or a nil func turns acting
 	// off, and reading from other machines. It is called for each such request.
 	Token func() string
@@ -86,6 +78,7 @@ type Admin struct {
 	// logger, as in http.Server.
 	ErrorLog *log.Logger
 
+	settings atomic.Pointer[Settings] // nil: the zero value
 	counts   counts
 	tails    tails
 	feed     feed
@@ -97,6 +90,26 @@ type Admin struct {
 	firstSeen  map[findingKey]time.Time // of the findings that there are; replaced, never changed
 	wellSince  time.Time                // zero while there is a finding that matters
 	wrongToken time.Time                // of the last event that told of one
+}
+
+// Settings is what Configure can change.
+type Settings struct {
+	// MinUp is the share, 0 to 1, of the configured backends that must be up for
+	// /readyz to agree, besides one in each pool. Draining ones do not count.
+	MinUp float64
+	// Hosts are the names, without port, that requests may be addressed to.
+	// Always allowed are localhost and IP addresses.
+	Hosts []string
+}
+
+// Configure makes s the settings in force; without it they are the zero value.
+func (a *Admin) Configure(s Settings) { a.settings.Store(&s) }
+
+func (a *Admin) config() Settings {
+	if s := a.settings.Load(); s != nil {
+		return *s
+	}
+	return Settings{}
 }
 
 // Reload is the outcome of loading the config.

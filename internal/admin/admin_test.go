@@ -125,7 +125,9 @@ func TestHost(t *testing.T) {
 		{"127.0.0.1.evil.example:42480", false},
 		{"x.state.example", false},
 	}
-	h := (&Admin{Hosts: []string{"state.example"}}).Handler()
+	a := &Admin{}
+	a.Configure(Settings{Hosts: []string{"state.example"}})
+	h := a.Handler()
 	for _, tt := range tests {
 		t.Run(tt.host, func(t *testing.T) {
 			r := httptest.NewRequest("GET", "/healthz", nil)
@@ -204,7 +206,7 @@ func TestReady(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			tt.admin.MinUp = tt.minUp
+			tt.admin.Configure(Settings{MinUp: tt.minUp})
 			if tt.drain {
 				tt.admin.Drain()
 			}

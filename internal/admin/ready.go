@@ -36,8 +36,9 @@ func (s *snapshot) problems() []string {
 			list = append(list, fmt.Sprintf("pool %s: no backend is up, %d failing kept in service", p.Name, len(p.Owners)))
 		}
 	}
-	if up, all := s.configuredUp(); float64(up) < s.MinUp*float64(all)-1e-9 {
-		list = append(list, fmt.Sprintf("%d of %d backends are up, want %.4g%%", up, all, s.MinUp*100))
+	minUp := s.config().MinUp
+	if up, all := s.configuredUp(); float64(up) < minUp*float64(all)-1e-9 {
+		list = append(list, fmt.Sprintf("%d of %d backends are up, want %.4g%%", up, all, minUp*100))
 	}
 	return list
 }

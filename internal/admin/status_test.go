@@ -38,7 +38,7 @@ func full() *Admin {
 		ProbeTook: 1500 * time.Microsecond, ProbeErr: "refused", ProbesPassed: 21, ProbesFailed: 22, RequestsFailed: 23,
 		FailingSince: now.Add(-2 * time.Minute), HoldDownUntil: now.Add(5 * time.Second), Falls: 24, Up: true})
 	a.Version, a.Commit, a.File = "1.2.3", "abcdef", "stateproxy.yaml"
-	a.MinUp = 1
+	a.Configure(Settings{MinUp: 1})
 	a.Token = func() string { return "secret" }
 	a.Actions.Reload = func(context.Context) error { return nil }
 	a.LogLevel = func() string { return "warn" }

@@ -19,6 +19,7 @@ const (
 	wantBrackets = "an IPv6 address in brackets such as [::1]:42424"
 	wantAdmin    = "an address such as 127.0.0.1:42480, or off"
 	wantLoopback = "a loopback address such as 127.0.0.1:42480, or admin.token_file"
+	wantHostName = "a host name without port such as proxy.example.com, and no IP address"
 	wantHost     = "the host that the state server runs on such as 10.0.0.11:42424"
 )
 
@@ -75,6 +76,16 @@ func adminAddress(to *string) setting {
 		return a
 	}
 	return s
+}
+
+func hostName(to *string) setting {
+	return address(to, wantHostName, func(text string) (string, string) {
+		host, ok := parseHost(text)
+		if _, err := netip.ParseAddr(host); !ok || host == "" || err == nil {
+			return "", wantHostName
+		}
+		return host, ""
+	})
 }
 
 // splitAddress brings host:port to the one form in which two addresses can be

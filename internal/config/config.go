@@ -128,8 +128,10 @@ type Log struct {
 
 // Admin is the listener for metrics, status and the dashboard.
 type Admin struct {
-	Listen    string // host:port; empty: no listener
-	TokenFile string // holds the token for actions, and for reading from elsewhere; empty: neither
+	Listen    string   // host:port; empty: no listener
+	TokenFile string   // holds the token for actions, and for reading from elsewhere; empty: neither
+	Hosts     []string // names that requests may be addressed to, beside localhost and IP addresses
+	MinUp     float64  // share of the active backends that must be up for the proxy to be ready, 0..1
 }
 
 // Default is the config of a file that says nothing. It has no backends, which

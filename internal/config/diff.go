@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 )
@@ -33,7 +34,7 @@ func diffSection(key string, old, new section) []string {
 			lines = append(lines, diffNamed(key, *was.to, *is.(list[Application]).to, applicationItem)...)
 		default:
 			if was.text() != is.text() {
-				lines = append(lines, fmt.Sprintf("%s %s -> %s", key, was.text(), is.text()))
+				lines = append(lines, fmt.Sprintf("%s %s -> %s", key, cmp.Or(was.text(), "none"), cmp.Or(is.text(), "none")))
 			}
 		}
 	}

@@ -56,14 +56,17 @@ on_unavailable: wait
 timeouts: {budget: 6s}
 limits: {body: 1GiB}
 health: {max_ejected: 34%}
-admin: {listen: off}
+admin: {listen: off, hosts: [a, B.example]}
+handoff: {state_file: x}
 `, []string{
 			"listen 127.0.0.1:42424 -> 127.0.0.1:1, 127.0.0.1:2",
 			"on_unavailable fail -> wait",
 			"health.max_ejected 50% -> 34%",
 			"timeouts.budget 8s -> 6s",
 			"limits.body 128MiB -> 1GiB",
+			"handoff.state_file none -> x",
 			"admin.listen 127.0.0.1:42480 -> off",
+			"admin.hosts none -> a, b.example",
 		}},
 		{"pools added", farm, pools, []string{
 			"pools: a added (applications /a/*, backends s1)",
@@ -113,7 +116,7 @@ func TestDiffSeesEverySetting(t *testing.T) {
 	old.Backends = []Backend{{Name: "s1", Address: "db.example.com:42424", Weight: 1, State: Drain}}
 	got := Diff(old, mustParse(t, readTest(t, "testdata/good/full.yaml")))
 	const (
-		settings = 38 // that are not of a list
+		settings = 40 // that are not of a list
 		backends = 4  // two changes, two added
 		pools    = 2
 		aliases  = 2

@@ -145,7 +145,7 @@ func TestParseFull(t *testing.T) {
 			Delay: 0, Window: time.Hour, StateFile: "/var/lib/proxy.state", MaxMove: 0.5, Remember: 0, Rate: 7,
 		},
 		Log:   Log{Level: "debug", Format: "json", Slow: 250 * time.Millisecond, Access: 0.025},
-		Admin: Admin{Listen: "", TokenFile: "token"},
+		Admin: Admin{Listen: "", TokenFile: "token", Hosts: []string{"proxy.example.com", "p_2"}, MinUp: 0.5},
 	}
 	got := mustParse(t, readTest(t, "testdata/good/full.yaml"))
 	if !reflect.DeepEqual(got, want) {

@@ -31,6 +31,8 @@ func schema(c *Config) section {
 		{key: "admin", setting: section{
 			{key: "listen", setting: adminAddress(&c.Admin.Listen)},
 			{key: "token_file", setting: path(&c.Admin.TokenFile)},
+			{key: "hosts", setting: list[string]{to: &c.Admin.Hosts, item: hostName, most: 100}},
+			{key: "min_up", setting: share(&c.Admin.MinUp, 0, 1)},
 		}},
 	}
 }

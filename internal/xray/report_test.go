@@ -379,6 +379,19 @@ func TestNearTimeout(t *testing.T) {
 		if list := r.only(xray.NearTimeout); len(list) > 0 {
 			t.Errorf("ninety seconds on: Findings() = %v; want none", list)
 		}
+		r.SetBudget(10 * time.Second)
+		for range 3 {
+			take(7999 * time.Millisecond)
+		}
+		if list := r.only(xray.NearTimeout); len(list) > 0 {
+			t.Errorf("with another budget: Findings() = %v; want none", list)
+		}
+		for range 3 {
+			take(8 * time.Second)
+		}
+		if list := r.only(xray.NearTimeout); len(list) != 1 || !strings.Contains(list[0].Text, "at 10s they fail") {
+			t.Errorf("with another budget, near it: Findings() = %v; want one that names it", list)
+		}
 	})
 }
 

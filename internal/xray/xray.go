@@ -55,6 +55,7 @@ type XRay struct {
 	doctor   doctor
 	servers  servers
 	slow     atomic.Int64 // requests that came close to the budget
+	reset    atomic.Int64 // budget of SetBudget; 0 if it was not called
 
 	mu             sync.Mutex // guards what follows
 	samples        []sample   // the oldest first
@@ -65,7 +66,13 @@ type XRay struct {
 // seed keys the hashes of bodies. They never leave the process.
 var seed = maphash.MakeSeed()
 
+// SetBudget changes Budget while requests are observed.
+func (x *XRay) SetBudget(d time.Duration) { x.reset.Store(int64(d)) }
+
 func (x *XRay) budget() time.Duration {
+	if d := x.reset.Load(); d > 0 {
+		return time.Duration(d)
+	}
 	if x.Budget > 0 {
 		return x.Budget
 	}
