@@ -67,6 +67,7 @@ func watching(a *Admin) (ln *pipes, stop func()) {
 	var wg sync.WaitGroup
 	wg.Go(func() { a.Run(ctx) })
 	wg.Go(func() { a.Serve(ln) })
+	synctest.Wait() // what comes now is counted from the first second on
 	return ln, func() {
 		cancel()
 		ln.Close()
