@@ -344,8 +344,10 @@ func (c *conn) describe() {
 		o.LockDate = x.Response.LockDate.N
 	}
 	switch {
-	case x.Op == wire.OpSet && x.Rest == nil && x.Sent == nil:
-		o.Body = x.Request[len(x.Request)-x.req.BodyLen():]
+	case x.Op == wire.OpSet:
+		if x.Rest == nil && x.Sent == nil {
+			o.Body = x.Request[len(x.Request)-x.req.BodyLen():]
+		}
 	case x.Tail == 0:
 		o.Body = x.Body()
 	}

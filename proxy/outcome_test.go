@@ -1,10 +1,13 @@
 package proxy_test
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 	"time"
 
 	"stateproxy/proxy"
+	"stateproxy/stateserver"
 	"stateproxy/wire"
 )
 
@@ -40,6 +43,26 @@ func TestOutcomeOfOddAnswers(t *testing.T) {
 			o := r.lastOutcome(1)
 			if o.BadVersion != tt.bad || o.LockAge != tt.age || o.LockDate != tt.date {
 				t.Errorf("outcome: bad version %v, lock age %v, date %d; want %v, %v, %d", o.BadVersion, o.LockAge, o.LockDate, tt.bad, tt.age, tt.date)
+			}
+		})
+	}
+}
+
+// The body of a save is told of while it is held; of a longer one its size.
+func TestOutcomeOfSaves(t *testing.T) {
+	server := stateserver.RunT(t)
+	r := newRig(t, proxy.Settings{Backends: backends(server), MaxWhole: 100 << 10})
+	c := dial(t, r.addr)
+	for i, tt := range []struct {
+		name string
+		size int
+		held bool
+	}{{"short", 7, true}, {"longest that is held", 32 << 10, true}, {"given up once it is sent", 48 << 10, false}, {"streamed", 200 << 10, false}} {
+		t.Run(tt.name, func(t *testing.T) {
+			c.send([]byte(fmt.Sprintf("PUT %s HTTP/1.1\r\nHost: h\r\nTimeout:20\r\nContent-Length:%d\r\n\r\n%s", target(tt.name), tt.size, strings.Repeat("x", tt.size))))
+			o := r.lastOutcome(i + 1)
+			if held := o.Body != nil; held != tt.held || o.Status != 200 || o.RequestBytes <= int64(tt.size) {
+				t.Errorf("outcome of %d bytes: body held %v, status %d, %d bytes; want %v, 200, more", tt.size, held, o.Status, o.RequestBytes, tt.held)
 			}
 		})
 	}
