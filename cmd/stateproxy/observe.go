@@ -8,7 +8,7 @@ import (
 )
 
 // observing returns what is told of each request that has ended: metrics, what
-// is known of sessions, and the log of failures.
+// is known of sessions, and the logs of failures and of requests.
 //
 // The build tag noobserve leaves all of it out, for `make bench-observe`, which
 // measures what it costs. Such a program counts nothing and finds little.
