@@ -6,6 +6,12 @@ STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 BENCHSTAT   = golang.org/x/perf/cmd/benchstat@v0.0.0-20260908200009-22c9c6c9d4da
 TOOLS      ?= $(CURDIR)/.tools
 
+# The schemas of Kubernetes' API, from the tool that publishes them as files, and
+# the release to check against: the oldest that knows all that deploy/kubernetes
+# uses.
+SCHEMAS = sigs.k8s.io/kubectl-validate@v0.0.4
+RELEASE = 1.30
+
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 COMMIT  ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 LDFLAGS  = -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
@@ -76,6 +82,8 @@ image: ## build the container image (needs a container engine)
 tools: ## install the tools into TOOLS
 	GOBIN=$(TOOLS) go install $(STATICCHECK)
 	GOBIN=$(TOOLS) go install $(BENCHSTAT)
+	./scripts/fetch $(SCHEMAS) pkg/openapiclient/builtins/$(RELEASE) $(TOOLS)/kubernetes
+	echo $(RELEASE) >$(TOOLS)/kubernetes/release
 
 clean: ## remove what was built
 	rm -rf bin dist cover.out
