@@ -1,7 +1,7 @@
 # stateproxy in a container: one static binary, no shell, no root. The binary is
 # the one of the release archive, to the byte; its licences and bill of materials
 # come with it.
-FROM --platform=$BUILDPLATFORM golang:1.26.8 AS build
+FROM --platform=$BUILDPLATFORM golang:1.26.10 AS build
 ARG TARGETARCH=amd64
 ARG VERSION=dev
 ARG COMMIT=unknown

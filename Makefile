@@ -3,6 +3,7 @@
 # Tools, outside go.mod. staticcheck is run if it is installed, or installed
 # into TOOLS by `make tools`.
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
+GOVULNCHECK = golang.org/x/vuln/cmd/govulncheck@v1.9.0
 BENCHSTAT   = golang.org/x/perf/cmd/benchstat@v0.0.0-20260908200009-22c9c6c9d4da
 TOOLS      ?= $(CURDIR)/.tools
 
@@ -12,6 +13,10 @@ TOOLS      ?= $(CURDIR)/.tools
 SCHEMAS = sigs.k8s.io/kubectl-validate@v0.0.4
 RELEASE = 1.30
 
+# Known vulnerabilities of Go and its modules, as of the date in the version.
+# `go list -m golang.org/x/vulndb@latest` names the newest.
+VULNS = golang.org/x/vulndb@v0.0.0-20261105234957-e22db6528018
+
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 COMMIT  ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 LDFLAGS  = -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
@@ -19,7 +24,7 @@ FUZZTIME ?= 10s
 COUNT    ?= 1
 CHECKS   ?= 20000
 
-.PHONY: help build test race histories fuzz lint cover platforms dist wine image tools clean \
+.PHONY: help build test race histories fuzz lint vuln cover platforms dist wine image tools clean \
 	bench bench-peers bench-observe bench-memory bench-growth bench-redis bench-report
 
 help: ## list the targets
@@ -64,6 +69,9 @@ bench-report: ## write tables and drawings of docs/performance.md
 lint: ## gofmt, vet, staticcheck
 	./scripts/lint
 
+vuln: ## known vulnerabilities that the program reaches (VULNDB: URL of another database)
+	./scripts/vuln
+
 cover: ## test coverage by function
 	go test -coverprofile=cover.out ./... && go tool cover -func=cover.out
 
@@ -84,6 +92,8 @@ tools: ## install the tools into TOOLS
 	GOBIN=$(TOOLS) go install $(BENCHSTAT)
 	./scripts/fetch $(SCHEMAS) pkg/openapiclient/builtins/$(RELEASE) $(TOOLS)/kubernetes
 	echo $(RELEASE) >$(TOOLS)/kubernetes/release
+	GOBIN=$(TOOLS) go install $(GOVULNCHECK)
+	./scripts/fetch $(VULNS) data/osv $(TOOLS)/vulns
 
 clean: ## remove what was built
 	rm -rf bin dist cover.out

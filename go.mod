@@ -2,6 +2,8 @@ module stateproxy
 
 go 1.26.8
 
+toolchain go1.26.10
+
 require (
 	github.com/cespare/xxhash/v2 v2.3.0
 	github.com/chromedp/cdproto v0.159.0

@@ -192,3 +192,14 @@ func TestSystemdUnit(t *testing.T) {
 		t.Errorf("ListenStream = %s; want the default of listen, %v", got, c.Listen)
 	}
 }
+
+// TestReleaseToolchain: the image is built with the Go that all releases are.
+func TestReleaseToolchain(t *testing.T) {
+	m := regexp.MustCompile(`(?m)^toolchain go(\S+)$`).FindSubmatch(read(t, "../go.mod"))
+	if m == nil {
+		t.Fatal("go.mod names no toolchain, which scripts/dist builds with")
+	}
+	if image := string(read(t, "../Dockerfile")); !strings.Contains(image, fmt.Sprintf(" golang:%s AS build\n", m[1])) {
+		t.Errorf("Dockerfile does not build with golang:%s", m[1])
+	}
+}
