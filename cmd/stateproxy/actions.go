@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"strings"
 
 	"stateproxy/health"
 	"stateproxy/internal/admin"
@@ -85,27 +84,6 @@ func (a *app) edit(name string, change func(*config.Backend)) error {
 		return fmt.Errorf("backend %s: no other would own sessions", name)
 	}
 	return a.change(&c)
-}
-
-// token returns the content of the token file, "" if there is none to be had. It
-// is asked for often; the same trouble is logged once.
-func (a *app) token() string {
-	a.mu.Lock()
-	file := a.config.Admin.TokenFile
-	a.mu.Unlock()
-	var b []byte
-	var err error
-	if file != "" {
-		b, err = os.ReadFile(file)
-	}
-	trouble := ""
-	if err != nil {
-		trouble = err.Error()
-	}
-	if before := a.tokenTrouble.Swap(&trouble); err != nil && (before == nil || *before != trouble) {
-		a.log.Error().Err(err).Msg("admin.token_file can't be read: nobody can act")
-	}
-	return strings.TrimSpace(string(b))
 }
 
 // effectiveConfig returns the config in force as YAML. It holds no secrets, only

@@ -51,7 +51,7 @@ type app struct {
 	saved      []byte // what the state file holds
 	saveFailed error
 
-	tokenTrouble atomic.Pointer[string] // why the token file can't be read, as logged
+	tokenTrouble atomic.Pointer[string] // what is wrong with the token file, as logged
 
 	stages map[string]int // of evacuations, as logged; keepState's own
 

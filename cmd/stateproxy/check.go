@@ -11,7 +11,7 @@ import (
 const configHelp = "config `FILE` (YAML)"
 
 func checkConfig(_ context.Context, std stdio, args []string) int {
-	fs := flags(std, "check", "Checks a config file. Prints every problem as file:line:column and exits 1, or a summary and exits 0.")
+	fs := flags(std, "check", "Checks a config file. Prints every problem as file:line:column and exits 1, or a summary and exits 0.\nWarns of a token file that is not there, empty, or open to other users.")
 	file := fs.String("config", "", configHelp)
 	if status, ok := parse(std, fs, args); !ok {
 		return status
@@ -25,12 +25,28 @@ func checkConfig(_ context.Context, std stdio, args []string) int {
 		fmt.Fprintln(std.err, err)
 		return exitError
 	}
+	if problem := tokenProblem(c); problem != "" {
+		fmt.Fprintf(std.err, "warning: admin.token_file: %s\n", problem)
+	}
 	pools := ""
 	if len(c.Pools) > 0 {
 		pools = fmt.Sprintf(", %s", count(len(c.Pools), "pool"))
 	}
 	fmt.Fprintf(std.out, "%s: good: listens on %s, %s%s\n", *file, strings.Join(c.Listen, ", "), count(len(c.Backends), "backend"), pools)
 	return exitOK
+}
+
+// tokenProblem says what is wrong with the token file, "" if nothing is. It is no
+// problem of the config, which may be checked on another machine.
+func tokenProblem(c *config.Config) string {
+	if c.Admin.TokenFile == "" {
+		return ""
+	}
+	_, open, err := readToken(c.Admin.TokenFile)
+	if err != nil {
+		return err.Error()
+	}
+	return open
 }
 
 // count returns "1 backend", "2 backends".

@@ -136,6 +136,7 @@ func (a *app) keepState(ctx context.Context) {
 		case <-tick.C:
 			a.saveState()
 			a.watchEvacuations()
+			a.token() // tells of trouble with it before somebody needs it
 		case <-ctx.Done():
 			return
 		}
