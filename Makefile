@@ -19,6 +19,8 @@ VULNS = golang.org/x/vulndb@v0.0.0-20261105234957-e22db6528018
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 COMMIT  ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
+EPOCH   ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 1)
+ENGINE  ?= docker
 LDFLAGS  = -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 FUZZTIME ?= 10s
 COUNT    ?= 1
@@ -84,8 +86,9 @@ dist: ## reproducible archives for every platform in dist/, with checksums and S
 wine: ## run the Windows binary under wine
 	./scripts/wine-test
 
-image: ## build the container image (needs a container engine)
-	docker build --build-arg VERSION=$(VERSION) --build-arg COMMIT=$(COMMIT) -t stateproxy:$(VERSION) .
+image: ## build the container image, with ENGINE (docker, podman or buildah)
+	$(ENGINE) build --build-arg VERSION=$(VERSION) --build-arg COMMIT=$(COMMIT) \
+		--build-arg SOURCE_DATE_EPOCH=$(EPOCH) -t stateproxy:$(VERSION) .
 
 tools: ## install the tools into TOOLS
 	GOBIN=$(TOOLS) go install $(STATICCHECK)
