@@ -6,6 +6,7 @@ import (
 	"go/token"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -100,4 +101,78 @@ func TestLogsAreDocumented(t *testing.T) {
 			t.Errorf("docs/logs.md has a row for %q, which nothing logs", m)
 		}
 	}
+}
+
+// TestCommandsInDocs: every command line that the documents show names a
+// subcommand and flags that exist.
+func TestCommandsInDocs(t *testing.T) {
+	files, err := filepath.Glob("../../docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	for _, file := range append(files, "../../README.md", "../../SECURITY.md") {
+		if filepath.Base(file) == "logs.md" { // its code is messages
+			continue
+		}
+		for _, line := range commandLines(t, file) {
+			found++
+			if problem := checkCommand(line); problem != "" {
+				t.Errorf("%s: stateproxy %s: %s", filepath.Base(file), line, problem)
+			}
+		}
+	}
+	if found < 40 {
+		t.Errorf("%d command lines found; want all", found)
+	}
+}
+
+var (
+	codeSpan    = regexp.MustCompile("`([^`]+)`")
+	commandLine = regexp.MustCompile(`(?:^\s*|[/\\])stateproxy(?:\.exe)?"? ([a-z]+\b[^#<>|()]*)`)
+)
+
+// commandLines returns what follows stateproxy in the code of a document.
+func commandLines(t *testing.T, file string) (list []string) {
+	t.Helper()
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(b)) {
+		var code []string
+		for _, m := range codeSpan.FindAllStringSubmatch(line, -1) {
+			code = append(code, m[1])
+		}
+		if strings.HasPrefix(line, "    ") {
+			code = append(code, line)
+		}
+		for _, c := range code {
+			for _, m := range commandLine.FindAllStringSubmatch(c, -1) {
+				list = append(list, strings.TrimSpace(m[1]))
+			}
+		}
+	}
+	return list
+}
+
+// checkCommand says what the program does not know of a command line.
+func checkCommand(line string) string {
+	words := strings.Fields(line)
+	sub := words[:1]
+	if words[0] == "ring" && len(words) > 1 {
+		sub = words[:2]
+	}
+	status, out, errText := run(append(slices.Clone(sub), "-h")...)
+	if status != exitOK {
+		return "no such subcommand"
+	}
+	for _, word := range words {
+		name, isFlag := strings.CutPrefix(strings.Replace(word, "--", "-", 1), "-")
+		name, _, _ = strings.Cut(name, "=")
+		if isFlag && name != "" && !strings.Contains(out+errText, "\n  -"+name) {
+			return "no flag -" + name
+		}
+	}
+	return ""
 }
