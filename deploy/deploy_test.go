@@ -87,8 +87,8 @@ func TestKubernetesConfig(t *testing.T) {
 	pod := object(m["Deployment"].at(t, "spec", "template", "spec").(map[string]any))
 	container := object(pod.at(t, "containers", 0).(map[string]any))
 	port := container.at(t, "ports", 0, "containerPort")
-	if want := []string{fmt.Sprintf(":%d", port)}; !reflect.DeepEqual(c.Listen, want) {
-		t.Errorf("config listens on %v; the container's port wants %v", c.Listen, want)
+	if want := []string{fmt.Sprintf(":%d", port)}; !reflect.DeepEqual(c.Addresses(), want) {
+		t.Errorf("config listens on %v; the container's port wants %v", c.Addresses(), want)
 	}
 	for name, got := range map[string]any{
 		"service":        m["Service"].at(t, "spec", "ports", 0, "port"),
@@ -188,8 +188,8 @@ func TestSystemdUnit(t *testing.T) {
 	if _, err := fmt.Sscan(value(unit, "LimitNOFILE"), &files); err != nil || files < 2*c.Limits.Connections {
 		t.Errorf("LimitNOFILE = %d, %v; want two for each of %d connections", files, err, c.Limits.Connections)
 	}
-	if got := value(string(read(t, "systemd/stateproxy.socket")), "ListenStream"); !reflect.DeepEqual([]string{got}, c.Listen) {
-		t.Errorf("ListenStream = %s; want the default of listen, %v", got, c.Listen)
+	if got := value(string(read(t, "systemd/stateproxy.socket")), "ListenStream"); !reflect.DeepEqual([]string{got}, c.Addresses()) {
+		t.Errorf("ListenStream = %s; want the default of listen, %v", got, c.Addresses())
 	}
 }
 

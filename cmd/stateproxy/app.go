@@ -206,7 +206,7 @@ func (a *app) start() error {
 func (a *app) address() string {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.listeners[a.config.Listen[0]].Addr().String()
+	return a.listeners[a.config.Listen[0].Address].Addr().String()
 }
 
 // adminAddress returns where the admin listener is, "" if there is none.
@@ -260,7 +260,7 @@ func (a *app) apply(c *config.Config) (proxy.Change, error) {
 // openListeners opens what c wants and is not open yet.
 func (a *app) openListeners(c *config.Config) (map[string]net.Listener, error) {
 	opened := map[string]net.Listener{}
-	for _, address := range c.Listen {
+	for _, address := range c.Addresses() {
 		if a.listeners[address] != nil {
 			continue
 		}
@@ -283,8 +283,9 @@ func (a *app) swapListeners(c *config.Config, opened map[string]net.Listener) {
 		a.log.Info().Str("listen", ln.Addr().String()).Msg("proxy listens")
 		a.serving.Go(func() { a.serve(ln) })
 	}
+	wanted := c.Addresses()
 	for address, ln := range a.listeners {
-		if !slices.Contains(c.Listen, address) {
+		if !slices.Contains(wanted, address) {
 			delete(a.listeners, address)
 			ln.Close()
 			a.log.Info().Str("listen", address).Msg("proxy listens there no more")

@@ -32,7 +32,7 @@ func checkConfig(_ context.Context, std stdio, args []string) int {
 	if len(c.Pools) > 0 {
 		pools = fmt.Sprintf(", %s", count(len(c.Pools), "pool"))
 	}
-	fmt.Fprintf(std.out, "%s: good: listens on %s, %s%s\n", *file, strings.Join(c.Listen, ", "), count(len(c.Backends), "backend"), pools)
+	fmt.Fprintf(std.out, "%s: good: listens on %s, %s%s\n", *file, strings.Join(c.Addresses(), ", "), count(len(c.Backends), "backend"), pools)
 	return exitOK
 }
 

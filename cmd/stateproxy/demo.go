@@ -97,7 +97,7 @@ func (d *demo) prepare(n int, listen, adminAt string) error {
 			Name: fmt.Sprintf("s%d", i+1), Address: ln.Addr().String(), Weight: 1, State: config.Active,
 		})
 	}
-	d.config.Listen = []string{listen}
+	d.config.Listen = []config.Listener{{Address: listen}}
 	d.config.Admin.Listen = adminAt
 	return nil
 }

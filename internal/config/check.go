@@ -71,19 +71,19 @@ const (
 )
 
 func checkListeners(c *Config, d *decoder) {
-	for i, listen := range c.Listen {
+	for i, l := range c.Listen {
 		key := listenKey(d, i)
-		if !d.ok(key) {
+		if l.Address == "" || !d.ok(key) {
 			continue
 		}
 		for j, other := range c.Listen[:i] {
-			if d.ok(listenKey(d, j)) && collide(listen, other) {
-				d.rejectKey(key, wantOther, listenKey(d, j), other, listen)
+			if other.Address != "" && d.ok(listenKey(d, j)) && collide(l.Address, other.Address) {
+				d.rejectKey(key, wantOther, listenKey(d, j), other.Address, l.Address)
 				break
 			}
 		}
-		if d.ok("admin.listen") && c.Admin.Listen != "" && collide(listen, c.Admin.Listen) {
-			d.rejectPair("admin.listen", key, wantOther, key, listen, c.Admin.Listen)
+		if d.ok("admin.listen") && c.Admin.Listen != "" && collide(l.Address, c.Admin.Listen) {
+			d.rejectPair("admin.listen", key, wantOther, key, l.Address, c.Admin.Listen)
 		}
 	}
 	for i, b := range c.Backends {
@@ -93,20 +93,22 @@ func checkListeners(c *Config, d *decoder) {
 	}
 }
 
-// listenKey is the key of one listen address, which may be given without a list
-// around it, or not at all.
+// listenKey is the key of one listener's address, which may be given with keys
+// around it, without, without a list, or not at all.
 func listenKey(d *decoder, i int) string {
-	key := fmt.Sprintf("listen[%d]", i)
-	if _, ok := d.at[key]; !ok {
-		return "listen"
+	item := fmt.Sprintf("listen[%d]", i)
+	for _, key := range []string{item + ".address", item} {
+		if _, ok := d.at[key]; ok {
+			return key
+		}
 	}
-	return key
+	return "listen"
 }
 
 func checkLoop(c *Config, d *decoder, address, key string) {
-	for i, listen := range c.Listen {
-		if d.ok(listenKey(d, i)) && reaches(address, listen) {
-			d.rejectKey(key, wantServer, listenKey(d, i), listen, address)
+	for i, l := range c.Listen {
+		if l.Address != "" && d.ok(listenKey(d, i)) && reaches(address, l.Address) {
+			d.rejectKey(key, wantServer, listenKey(d, i), l.Address, address)
 			return
 		}
 	}

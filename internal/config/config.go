@@ -37,7 +37,7 @@ const (
 // valid: start from Default or Parse. Nothing changes it once it is returned,
 // so it may be read from several goroutines.
 type Config struct {
-	Listen        []string // host:port, at least one; an empty host means all interfaces, port 0 a free one
+	Listen        []Listener // at least one
 	Backends      []Backend
 	Pools         []Pool        // in file order, in which they are matched; nil: all backends serve everyone
 	Applications  []Application // in file order, in which they are matched; nil: requests go on as they came
@@ -50,6 +50,20 @@ type Config struct {
 	Handoff       Handoff
 	Log           Log
 	Admin         Admin
+}
+
+// Listener is where clients connect, and how.
+type Listener struct {
+	Address string       // host:port; an empty host means all interfaces, port 0 a free one
+	TLS     *ListenerTLS // nil: plain
+}
+
+// ListenerTLS is the TLS of a listener. Files are as the config names them.
+type ListenerTLS struct {
+	CertFile     string // PEM, the listener's own certificate first
+	KeyFile      string // PEM
+	ClientCAFile string // PEM; clients must have a certificate of one of these CAs; empty: they need none
+	MinVersion   string // 1.2 or 1.3
 }
 
 // Backend is one state server.
@@ -138,7 +152,7 @@ type Admin struct {
 // Parse would not accept. Each call returns a new one.
 func Default() *Config {
 	return &Config{
-		Listen:        []string{"127.0.0.1:42424"},
+		Listen:        []Listener{{Address: "127.0.0.1:42424"}},
 		OnUnavailable: Fail,
 		WaitLimit:     30 * time.Second,
 		ASPNetVersion: "4.0.30319",

@@ -44,6 +44,13 @@ type scalar[T any] struct {
 	tag    string // YAML's type of it, where the text alone could mislead
 }
 
+// optional is a section that may be left out. It is nil then, and not printed.
+type optional[T any] struct {
+	to    **T
+	start T // before it is decoded
+	item  func(to *T) setting
+}
+
 // decoder collects, over one file, where keys are and what is wrong.
 type decoder struct {
 	file     string
@@ -161,18 +168,26 @@ func (s section) decodeKey(d *decoder, name, value *yaml.Node, parent string, li
 
 func (s section) encode() *yaml.Node {
 	n := &yaml.Node{Kind: yaml.MappingNode}
-	for _, f := range s {
+	for _, f := range s.given() {
 		n.Content = append(n.Content, &yaml.Node{Kind: yaml.ScalarNode, Value: f.key}, f.setting.encode())
 	}
 	return n
 }
 
 func (s section) text() string {
-	parts := make([]string, len(s))
-	for i, f := range s {
-		parts[i] = f.key + " " + f.setting.text()
+	var parts []string
+	for _, f := range s.given() {
+		parts = append(parts, f.key+" "+f.setting.text())
 	}
 	return strings.Join(parts, ", ")
+}
+
+// given is s without the sections that are left out.
+func (s section) given() section {
+	return slices.DeleteFunc(slices.Clone(s), func(f field) bool {
+		o, ok := f.setting.(interface{ absent() bool })
+		return ok && o.absent()
+	})
 }
 
 func (s section) keys() string {
@@ -242,6 +257,16 @@ func (l list[T]) text() string {
 	}
 	return strings.Join(parts, ", ")
 }
+
+func (o optional[T]) decode(d *decoder, n *yaml.Node, key string) {
+	value := o.start
+	*o.to = &value
+	o.item(&value).decode(d, n, key)
+}
+
+func (o optional[T]) absent() bool       { return *o.to == nil }
+func (o optional[T]) encode() *yaml.Node { return o.item(*o.to).encode() }
+func (o optional[T]) text() string       { return o.item(*o.to).text() }
 
 func (s scalar[T]) decode(d *decoder, n *yaml.Node, key string) {
 	if n.Kind != yaml.ScalarNode || isNull(n) {

@@ -68,6 +68,9 @@ handoff: {state_file: x}
 			"admin.listen 127.0.0.1:42480 -> off",
 			"admin.hosts none -> a, b.example",
 		}},
+		{"TLS of a listener", farm, farm + "listen: [{address: 127.0.0.1:42424, tls: {cert_file: c.pem, key_file: k.pem}}]", []string{
+			`listen 127.0.0.1:42424 -> 127.0.0.1:42424 (tls cert_file c.pem, key_file k.pem, client_ca_file , min_version 1.2)`,
+		}},
 		{"pools added", farm, pools, []string{
 			"pools: a added (applications /a/*, backends s1)",
 			"pools: b added (applications /b/*, /c/*, backends s2)",

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -112,7 +113,10 @@ func TestParseMinimal(t *testing.T) {
 // TestParseFull gives every setting another value than its default.
 func TestParseFull(t *testing.T) {
 	want := &Config{
-		Listen: []string{"10.0.0.1:42424", "[::1]:0"},
+		Listen: []Listener{
+			{Address: "10.0.0.1:42424"},
+			{Address: "[::1]:0", TLS: &ListenerTLS{CertFile: "a.pem", KeyFile: "/b.key", ClientCAFile: "ca.pem", MinVersion: "1.3"}},
+		},
 		Backends: []Backend{
 			{Name: "s1", Address: "db.example.com:42424", Weight: 3, State: Active},
 			{Name: "S_2", Address: "[fe80::1%eth0]:1", Weight: 1000, State: Drain},
@@ -163,13 +167,14 @@ func TestParseListen(t *testing.T) {
 		{"all interfaces", `":1"`, []string{":1"}},
 		{"name in capitals", "Proxy1:1", []string{"proxy1:1"}},
 		{"long IPv6", `"[0:0:0:0:0:0:0:1]:1"`, []string{"[::1]:1"}},
+		{"keys", "[{address: Proxy1:1}, 127.0.0.2:1]", []string{"proxy1:1", "127.0.0.2:1"}},
 		{"free ports", "[127.0.0.1:0, 127.0.0.1:0]", []string{"127.0.0.1:0", "127.0.0.1:0"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			c := mustParse(t, minimal+"listen: "+tt.listen+"\n")
-			if !reflect.DeepEqual(c.Listen, tt.want) {
-				t.Errorf("Parse(listen: %s) = %q; want %q", tt.listen, c.Listen, tt.want)
+			if got := c.Addresses(); !reflect.DeepEqual(got, tt.want) {
+				t.Errorf("Parse(listen: %s) = %q; want %q", tt.listen, got, tt.want)
 			}
 		})
 	}
@@ -231,7 +236,7 @@ func writeFile(t *testing.T, file, data string) {
 
 // TestSchemaCoversConfig fails when a field of Config has no key.
 func TestSchemaCoversConfig(t *testing.T) {
-	c := &Config{Listen: make([]string, 1), Backends: make([]Backend, 1), Pools: make([]Pool, 1)}
+	c := &Config{Listen: []Listener{{TLS: &ListenerTLS{}}}, Backends: make([]Backend, 1), Pools: make([]Pool, 1)}
 	c.Pools[0] = Pool{Applications: make([]string, 1), Backends: make([]string, 1)}
 	got := leaves(schema(c).encode())
 	if want := fields(reflect.ValueOf(*c)); got != want {
@@ -263,6 +268,8 @@ func fields(v reflect.Value) int {
 		for i := range v.Len() {
 			sum += fields(v.Index(i))
 		}
+	case reflect.Pointer:
+		sum = fields(v.Elem())
 	default:
 		sum = 1
 	}
@@ -288,6 +295,11 @@ func TestExampleFile(t *testing.T) {
 	}
 	given := map[string]bool{}
 	collectKeys("", docs[0].Content[0], given)
+	for _, sample := range samples(string(raw)) {
+		s := mustParse(t, minimal+sample)
+		collectKeys("", schema(s).encode(), given)
+		c.Listen = append(c.Listen, s.Listen...)
+	}
 	wanted := map[string]bool{}
 	collectKeys("", schema(c).encode(), wanted)
 	for key := range wanted {
@@ -298,6 +310,23 @@ func TestExampleFile(t *testing.T) {
 	if len(wanted) < 40 {
 		t.Errorf("the schema has %d keys; want 40 or more", len(wanted))
 	}
+}
+
+var sampleStart = regexp.MustCompile(`^[a-z_]+:\n$`)
+
+// samples returns the YAML in comments of a file, indented by three blanks, that
+// shows what a default can't.
+func samples(file string) (list []string) {
+	block := ""
+	for line := range strings.Lines(file + "\n\n") {
+		text, ok := strings.CutPrefix(line, "#   ")
+		if ok && (block != "" || sampleStart.MatchString(text)) {
+			block += text
+		} else if block != "" {
+			list, block = append(list, block), ""
+		}
+	}
+	return list
 }
 
 // collectKeys adds the paths of all keys, those of list items without a number.
@@ -316,8 +345,8 @@ func collectKeys(path string, n *yaml.Node, keys map[string]bool) {
 }
 
 func TestDefaultIsFresh(t *testing.T) {
-	Default().Listen[0] = "changed"
-	if got := Default().Listen[0]; got != "127.0.0.1:42424" {
-		t.Errorf("Default().Listen[0] = %s after a change of another; want 127.0.0.1:42424", got)
+	Default().Listen[0].Address = "changed"
+	if got := Default().Listen[0].Address; got != "127.0.0.1:42424" {
+		t.Errorf("Default().Listen[0].Address = %s after a change of another; want 127.0.0.1:42424", got)
 	}
 }

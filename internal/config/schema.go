@@ -7,8 +7,8 @@ import "time"
 // Effective and Diff all walk it.
 func schema(c *Config) section {
 	return section{
-		{key: "listen", setting: list[string]{
-			to: &c.Listen, item: listenAddress, want: "at least one " + wantListen, most: 100, orOne: true,
+		{key: "listen", setting: list[Listener]{
+			to: &c.Listen, item: listenerSetting, want: "at least one " + wantListen, most: 100, orOne: true,
 		}},
 		{key: "backends", need: wantBackend, setting: list[Backend]{
 			to: &c.Backends, start: Backend{Weight: 1, State: Active}, item: backendSchema, want: wantBackend, most: 1000,

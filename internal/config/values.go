@@ -26,6 +26,7 @@ const (
 	wantDuration = "a duration with a unit such as 8s"
 	wantInteger  = "a whole number"
 	wantName     = "a name of 1..64 characters, each a letter, a digit, a dot, _ or -"
+	wantFile     = "the name of a file, of at most 4096 printable characters"
 	wantPath     = "a file name of at most 4096 printable characters"
 	wantPattern  = "a pattern of 1..256 printable characters such as /LM/W3SVC/2/*"
 	wantShare    = "a share such as 50% or 0.5"
@@ -72,10 +73,15 @@ func pattern(to *string) setting {
 	})
 }
 
-func path(to *string) setting {
-	return text(to, wantPath, func(s string) bool {
-		return len(s) <= 4096 && !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
-	})
+func path(to *string) setting { return text(to, wantPath, isPath) }
+
+// file is a path that may not be left empty.
+func file(to *string) setting {
+	return text(to, wantFile, func(s string) bool { return s != "" && isPath(s) })
+}
+
+func isPath(s string) bool {
+	return len(s) <= 4096 && !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
 }
 
 func aspnetVersion(to *string) setting {
