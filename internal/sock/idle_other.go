@@ -4,7 +4,7 @@ package sock
 
 // Idle reports whether the connection can be used for another request. Where
 // the system has no test that this package knows, it is taken to be.
-func (c *Conn) Idle() bool { return true }
+func (c *Conn) Idle() bool { return !c.heldBack() }
 
 // PeerClosed reports whether the peer is known to have closed its side.
 func (c *Conn) PeerClosed() bool { return false }

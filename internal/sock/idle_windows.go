@@ -23,7 +23,7 @@ const (
 
 // Idle reports whether the connection is open and holds nothing unread, as a
 // pooled connection must between two requests.
-func (c *Conn) Idle() bool { return c.poll() == 0 }
+func (c *Conn) Idle() bool { return c.poll() == 0 && !c.heldBack() }
 
 // PeerClosed reports whether the peer is known to have closed its side, or the
 // connection to be broken.
@@ -31,7 +31,11 @@ func (c *Conn) PeerClosed() bool { return c.poll()&pollBroken != 0 }
 
 // poll returns what WSAPoll tells of the socket at once, 0 if there is none.
 func (c *Conn) poll() (events int16) {
-	t, ok := c.Conn.(syscall.Conn)
+	under := c.Conn
+	if c.under != nil {
+		under = c.under.Conn
+	}
+	t, ok := under.(syscall.Conn)
 	if !ok {
 		return 0
 	}

@@ -16,15 +16,16 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // patience is after how long a test that hangs is failed.
 const patience = 30 * time.Second
 
-// links are the two kinds of connection, each with a function that makes a pair
-// of ends. Over TCP the raw path runs where the system has one, over a pipe the
-// plain one.
+// links are the kinds of connection, each with a function that makes a pair of
+// ends. Over TCP the raw path runs where the system has one, over a pipe and over
+// TLS the plain one.
 var links = []struct {
 	name string
 	make func(t testing.TB) (ours, peer net.Conn)
 }{
 	{"tcp", tcpPair},
 	{"pipe", pipePair},
+	{"tls", tlsPair},
 }
 
 func tcpPair(t testing.TB) (ours, peer net.Conn) {

@@ -9,7 +9,9 @@
 // On Linux both run inside one call of syscall.RawConn.Read, whose wait loses
 // no readiness that arrives meanwhile. Elsewhere, and for connections that are
 // no TCP sockets (TLS, pipes in tests), they are plain Read and Write, with the
-// same meaning. Deadlines set on the connection hold for both.
+// same meaning. Deadlines set on the connection hold for both. What the socket
+// tells (Idle, PeerClosed, Unacknowledged) it tells of TLS connections too, if
+// they were made by TLSClient or TLSServer.
 package sock
 
 import (
@@ -36,18 +38,26 @@ type Handler interface {
 // may be set and Close called from any.
 type Conn struct {
 	net.Conn
-	raw  syscall.RawConn // nil: only plain Read and Write can be used
-	sent int64           // bytes written, those that Sent tells of included
-	loop loopState
+	raw   syscall.RawConn // nil: only plain Read and Write can be used
+	under *under          // of a TLS connection; nil for any other
+	sent  int64           // bytes written, those that Sent tells of included
+	last  message         // the last one that was written over TLS
+	loop  loopState
 
 	// Blocked is for how long the last Exchange waited until the system had taken
 	// all of its bytes; 0 if it took them at once.
 	Blocked time.Duration
 }
 
+// message is what one call wrote over TLS.
+type message struct {
+	bytes int   // of it
+	at    int64 // bytes that the socket had been given before
+}
+
 // New wraps c.
 func New(c net.Conn) *Conn {
-	s := &Conn{Conn: c}
+	s := &Conn{Conn: c, under: underOf(c)}
 	if t, ok := c.(*net.TCPConn); ok {
 		if raw, err := t.SyscallConn(); err == nil {
 			s.attach(raw)
@@ -75,7 +85,7 @@ func (c *Conn) Exchange(out []byte, h Handler) (written int, err error) {
 		return c.loop.written, err
 	}
 	began := time.Now()
-	written, err = c.Conn.Write(out)
+	written, err = c.plainWrite(out)
 	c.Blocked = time.Since(began)
 	if err != nil {
 		return min(written, len(out)-1), err
@@ -85,6 +95,13 @@ func (c *Conn) Exchange(out []byte, h Handler) (written int, err error) {
 
 // Sent tells of bytes that were written to the connection past its own methods.
 func (c *Conn) Sent(n int64) { c.sent += n }
+
+func (c *Conn) plainWrite(b []byte) (int, error) {
+	if c.under != nil {
+		c.last = message{len(b), c.under.sent.Load()}
+	}
+	return c.Conn.Write(b)
+}
 
 func (c *Conn) plainLoop(h Handler) error {
 	for {

@@ -6,6 +6,8 @@ import (
 	"syscall"
 	"time"
 	"unsafe"
+
+	"golang.org/x/sys/unix"
 )
 
 // loopState is what the callback of a running loop works on. It lives in the
@@ -19,7 +21,7 @@ type loopState struct {
 	err     error
 	ended   bool // the peer's end was read
 
-	look   func(fd uintptr) // c.onLook, bound once
+	look   func(fd uintptr) // c.onLook, bound at the first look
 	seen   int              // what it found
 	seenNo syscall.Errno
 }
@@ -27,7 +29,6 @@ type loopState struct {
 func (c *Conn) attach(raw syscall.RawConn) {
 	c.raw = raw
 	c.loop.step = c.onReady
-	c.loop.look = c.onLook
 }
 
 // rawLoop runs the whole loop in one RawConn.Read. That marks the socket as not
@@ -90,7 +91,7 @@ func (c *Conn) Write(b []byte) (n int, err error) {
 	if n < len(b) {
 		var m int
 		began := time.Now()
-		m, err = c.Conn.Write(b[n:])
+		m, err = c.plainWrite(b[n:])
 		c.Blocked = time.Since(began)
 		n += m
 	}
@@ -102,12 +103,15 @@ func (c *Conn) Write(b []byte) (n int, err error) {
 // pooled connection must between two requests.
 func (c *Conn) Idle() bool {
 	n, errno := c.peek()
-	return n < 0 && (errno == syscall.EAGAIN || errno == errNoSocket)
+	return n < 0 && (errno == syscall.EAGAIN || errno == errNoSocket) && !c.heldBack()
 }
 
 // PeerClosed reports whether the peer is known to have closed its side, or the
 // connection to be broken.
 func (c *Conn) PeerClosed() bool {
+	if c.under != nil { // its farewell may lie unread before the end
+		return c.hungUp()
+	}
 	n, errno := c.peek()
 	return n == 0 || n < 0 && errno != syscall.EAGAIN && errno != errNoSocket
 }
@@ -117,15 +121,44 @@ const errNoSocket = syscall.ENOTSOCK
 
 // peek looks at the next byte without waiting and without taking it.
 func (c *Conn) peek() (n int, errno syscall.Errno) {
+	raw := c.socket()
+	if c.loop.look == nil {
+		c.loop.look = c.onLook
+	}
 	switch {
-	case c.raw == nil:
+	case raw == nil:
 		return -1, errNoSocket
 	case c.loop.fd != 0:
 		return rawPeek(c.loop.fd)
-	case c.raw.Control(c.loop.look) != nil:
+	case raw.Control(c.loop.look) != nil:
 		return -1, syscall.EBADF
 	}
 	return c.loop.seen, c.loop.seenNo
+}
+
+// socket returns the socket that the connection is, or runs over; nil if there
+// is none.
+func (c *Conn) socket() syscall.RawConn {
+	if c.under != nil {
+		return c.under.raw
+	}
+	return c.raw
+}
+
+// hungUp asks the system whether the peer's end has come, read or not.
+func (c *Conn) hungUp() bool {
+	raw := c.socket()
+	if raw == nil {
+		return false
+	}
+	ended := false
+	err := raw.Control(func(fd uintptr) {
+		const end = unix.POLLRDHUP | unix.POLLHUP | unix.POLLERR
+		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}}
+		n, err := unix.Poll(fds, 0)
+		ended = err == nil && n > 0 && fds[0].Revents&end != 0
+	})
+	return ended || err != nil
 }
 
 func (c *Conn) onLook(fd uintptr) { c.loop.seen, c.loop.seenNo = rawPeek(fd) }
