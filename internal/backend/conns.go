@@ -3,7 +3,6 @@ package backend
 import (
 	"context"
 	"errors"
-	"net"
 	"time"
 
 	"stateproxy/internal/sock"
@@ -119,7 +118,8 @@ func (p *Pool) takeIdle(s *Settings, now time.Time, once bool) *conn {
 		p.idle = p.idle[:n-1]
 		p.mu.Unlock()
 		age := now.Sub(c.used) // below 0 if c was used after the request came
-		if age >= 0 && age < checkAfter && !once || age < s.IdleTimeout && c.Idle() {
+		young := age >= 0 && age < checkAfter && !once
+		if c.tls == s.TLS && (young || age < s.IdleTimeout && c.Idle()) {
 			p.counts.reused.Add(1)
 			return c
 		}
@@ -136,19 +136,15 @@ func (p *Pool) dial(ctx context.Context, s *Settings, x *Exchange) (*conn, error
 	}
 	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
-	dial := p.Dial
-	if dial == nil {
-		dial = new(net.Dialer).DialContext
-	}
 	p.counts.dials.Add(1)
-	nc, err := dial(ctx, "tcp", p.Address)
+	nc, err := TLSDialer(p.Dial, s.TLS)(ctx, "tcp", p.Address)
 	x.Spent.Connect += time.Since(began)
 	if err != nil {
 		p.counts.dialErrors.Add(1)
 		p.give()
 		return nil, &Error{Address: p.Address, Reason: dialReason(err), Err: err}
 	}
-	c := &conn{Conn: sock.New(nc)}
+	c := &conn{Conn: sock.New(nc), tls: s.TLS}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.all == nil {
@@ -165,6 +161,11 @@ func (p *Pool) dial(ctx context.Context, s *Settings, x *Exchange) (*conn, error
 // longest, if it is fit for another request.
 func (p *Pool) done(c *conn, fit bool, now time.Time) {
 	if !fit {
+		c.Cut() // a farewell could take longer than the request may
+		p.discard(c)
+		return
+	}
+	if c.tls != p.config().TLS {
 		p.discard(c)
 		return
 	}
@@ -280,7 +281,7 @@ func (p *Pool) Abort() {
 	p.mu.Lock()
 	p.aborted = true
 	for c := range p.all {
-		c.Close()
+		c.Cut()
 	}
 	p.mu.Unlock()
 	p.lates.Wait()

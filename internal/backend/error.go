@@ -16,6 +16,12 @@ const (
 	DialRefused    Reason = "dial_refused"     // nobody listens
 	DialTimeout    Reason = "dial_timeout"     // no connection in time
 	DialError      Reason = "dial_error"       // any other trouble in connecting
+	TLSName        Reason = "tls_name"         // its certificate is for another name
+	TLSUntrusted   Reason = "tls_untrusted"    // its certificate is of no CA that is trusted
+	TLSExpired     Reason = "tls_expired"      // its certificate is not valid at this time
+	TLSPlain       Reason = "tls_plain"        // it does not speak TLS
+	TLSRefused     Reason = "tls_refused"      // it refused the handshake, or the certificate shown to it
+	TLSHandshake   Reason = "tls_handshake"    // any other trouble in the handshake, such as silence
 	QueueFull      Reason = "queue_full"       // too many requests wait for a connection
 	WaitTimeout    Reason = "wait_timeout"     // no connection became free in time
 	SendError      Reason = "send_error"       // the request could not be sent
@@ -67,7 +73,10 @@ func (e *Error) BackendFault() bool {
 }
 
 func dialReason(err error) Reason {
+	var handshake *TLSError
 	switch {
+	case errors.As(err, &handshake):
+		return handshake.Reason
 	case errors.Is(err, errRefused):
 		return DialRefused
 	case isTimeout(err):

@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -214,8 +215,9 @@ func judge(r *wire.Response, op wire.Op, maxBody int) Reason {
 // conn is a connection to the backend.
 type conn struct {
 	*sock.Conn
-	deadline time.Time // last one set
-	used     time.Time // when it became idle
+	tls      *tls.Config // that it was made by; nil: plain
+	deadline time.Time   // last one set
+	used     time.Time   // when it became idle
 }
 
 // deadlineSlack is how much earlier than asked for a deadline may be left, so

@@ -14,8 +14,8 @@ package backend
 
 import (
 	"context"
+	"crypto/tls"
 	"io"
-	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -43,6 +43,10 @@ type Settings struct {
 	MaxWaiting  int // requests that may wait for a connection
 	MaxWhole    int // bytes; bodies up to it are read before RoundTrip returns
 	MaxBody     int // bytes; a larger answer is a fault
+	// TLS is how to shake hands; nil means plain connections. With another value,
+	// even an equal one, connections that were made by the one before are not used
+	// again.
+	TLS *tls.Config
 }
 
 func (s *Settings) setDefaults() {
@@ -67,7 +71,7 @@ func def[T comparable](field *T, value T) {
 type Pool struct {
 	Address string
 	// Dial connects to the backend; nil means a net.Dialer.
-	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	Dial DialFunc
 
 	settings atomic.Pointer[Settings]
 	counts   counters
@@ -117,7 +121,9 @@ func (p *Pool) Stats() Stats {
 // what they began with.
 func (p *Pool) Configure(s Settings) {
 	s.setDefaults()
-	p.settings.Store(&s)
+	if old := p.settings.Swap(&s); old != nil && old.TLS != s.TLS {
+		p.dropIdle()
+	}
 }
 
 var defaultSettings = func() *Settings {
@@ -228,7 +234,8 @@ func (p *Pool) try(s *Settings, c *conn, x *Exchange) *Error {
 	if x.Tail > 0 {
 		x.conn, x.pool = c, p
 	} else { // bytes behind the answer would show, unless the buffer has no room for them
-		p.done(c, x.in.n < len(x.in.buf) || c.Idle(), x.Ended)
+		whole := x.in.n < len(x.in.buf) && !c.HoldsBack()
+		p.done(c, whole || c.Idle(), x.Ended)
 	}
 	return nil
 }
@@ -238,6 +245,8 @@ func failure(err error, writing, answering bool) Reason {
 	switch {
 	case isTimeout(err):
 		return Timeout
+	case isAlert(err):
+		return TLSRefused
 	case writing:
 		return SendError
 	case answering:

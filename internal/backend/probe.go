@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"time"
 
 	"stateproxy/wire"
@@ -18,11 +17,8 @@ const probeTarget = "%2fhealth%2fprobe"
 // returns nil if it gives the one right answer: 404 with a version header
 // (protocol.md section 12). The error says in plain words what is wrong. dial
 // may be nil.
-func Probe(ctx context.Context, dial func(ctx context.Context, network, address string) (net.Conn, error), address string) error {
-	if dial == nil {
-		dial = new(net.Dialer).DialContext
-	}
-	c, err := dial(ctx, "tcp", address)
+func Probe(ctx context.Context, dial DialFunc, address string) error {
+	c, err := TLSDialer(dial, nil)(ctx, "tcp", address)
 	if err != nil {
 		return probeDialError(err)
 	}
@@ -52,7 +48,10 @@ func Probe(ctx context.Context, dial func(ctx context.Context, network, address 
 }
 
 func probeDialError(err error) error {
+	var handshake *TLSError
 	switch {
+	case errors.As(err, &handshake):
+		return err
 	case errors.Is(err, errRefused):
 		return errors.New("connection refused: no state server listens there")
 	case isTimeout(err) || errors.Is(err, context.DeadlineExceeded):
@@ -64,12 +63,14 @@ func probeDialError(err error) error {
 func probeReadError(err error) error {
 	var syntax *wire.SyntaxError
 	switch {
+	case isAlert(err):
+		return &TLSError{TLSRefused, err}
 	case errors.As(err, &syntax):
 		return fmt.Errorf("what answers is no state server: %w", err)
 	case isTimeout(err):
 		return errors.New("connected, but no answer in time")
 	case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, errReset):
-		return errors.New("connection closed without an answer (are remote connections allowed there?)")
+		return errors.New("connection closed without an answer (are remote connections allowed there? does it want TLS?)")
 	}
 	return fmt.Errorf("read answer to probe: %w", err)
 }

@@ -24,11 +24,8 @@ const (
 // Instance returns the nonce in the backend's sentinel, which it puts there if
 // there is none. Of several proxies that do so at once one wins, and all return
 // its nonce.
-func Instance(ctx context.Context, dial func(ctx context.Context, network, address string) (net.Conn, error), address string) (string, error) {
-	if dial == nil {
-		dial = new(net.Dialer).DialContext
-	}
-	c, err := dial(ctx, "tcp", address)
+func Instance(ctx context.Context, dial DialFunc, address string) (string, error) {
+	c, err := TLSDialer(dial, nil)(ctx, "tcp", address)
 	if err != nil {
 		return "", err
 	}
