@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"net"
 	"os"
 	"time"
 
@@ -218,8 +217,8 @@ const (
 // linger ends the sending side and has serve read a little of what still comes,
 // for a socket that is closed with bytes unread makes the peer lose the answer.
 func (c *conn) linger() {
-	t, ok := c.nc.Conn.(*net.TCPConn)
-	c.lingering = ok && t.CloseWrite() == nil
+	half, ok := c.nc.Conn.(interface{ CloseWrite() error })
+	c.lingering = ok && half.CloseWrite() == nil
 }
 
 // plain sends a request to the owner of its session.

@@ -315,3 +315,33 @@ func (t *table) nextEvent() (at time.Time) {
 	}
 	return at
 }
+
+// changeFrom tells what t changes against old, or will when its next routing is
+// in force.
+func (t *table) changeFrom(old *table) Change {
+	var c Change
+	pools := t.pools
+	if t.next != nil {
+		pools, c.At = t.next.pools, t.next.at
+	}
+	for _, q := range pools {
+		pc := PoolChange{Name: q.name, Fingerprint: q.ring.Fingerprint()}
+		if o := old.poolNamed(q.name); o != nil {
+			pc.Moved = ring.Moved(o.ring, q.ring)
+		}
+		c.Pools = append(c.Pools, pc)
+	}
+	return c
+}
+
+func (t *table) poolNamed(name string) *pool {
+	if t == nil {
+		return nil
+	}
+	for _, q := range t.pools {
+		if q.name == name {
+			return q
+		}
+	}
+	return nil
+}

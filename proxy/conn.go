@@ -72,6 +72,9 @@ func (c *conn) serve() {
 	defer c.p.remove(c)
 	defer c.nc.Close()
 	defer func() { sock.Recycle(c.in) }()
+	if !c.secure() {
+		return
+	}
 	defer c.undoGrant()
 	for c.idleDeadline(time.Now(), c.settings()) == nil && !c.isLeaving() {
 		err := c.nc.ReadLoop(c)
@@ -140,7 +143,11 @@ func (c *conn) Received(n int) (done bool) {
 			err = &wire.SyntaxError{Reason: wire.HeadTooLong, Offset: s.MaxHead}
 			fallthrough
 		case err != nil:
-			c.refuse(Malformed, err)
+			if c.in[0] == helloByte {
+				c.refuse(ClientTLS, errTLS)
+			} else {
+				c.refuse(Malformed, err)
+			}
 			return true
 		case c.req.BodyLen() > s.MaxBody:
 			c.refuse(TooLarge, nil)

@@ -26,7 +26,7 @@ import (
 	"time"
 
 	"stateproxy/internal/backend"
-	"stateproxy/ring"
+	"stateproxy/internal/sock"
 )
 
 // ErrClosed is returned by Serve after Shutdown or Close, and by Serve and
@@ -247,13 +247,19 @@ func (t *table) again(down map[string]bool, now time.Time) plan {
 func (p *Proxy) publish(t, old *table) {
 	s := t.settings
 	keep := map[*place]bool{}
+	named := map[string]Backend{}
+	for _, b := range s.Backends {
+		named[b.Name] = b
+	}
 	for _, place := range t.places() {
 		keep[place] = true
+		place.secure(s, named)
 		target := t.targetName(place)
 		place.target.Store(&target)
 		place.conns.Configure(backend.Settings{
 			DialTimeout: s.DialTimeout, IdleTimeout: s.BackendIdle, Wait: s.BackendWait,
 			MaxConns: s.BackendConns, MaxWaiting: s.BackendQueue, MaxWhole: s.MaxWhole, MaxBody: s.MaxBody,
+			TLS: place.security.config,
 		})
 	}
 	p.table.Store(t)
@@ -312,39 +318,13 @@ func (p *Proxy) newPlace(b Backend) *place {
 	return made
 }
 
-// changeFrom tells what t changes against old, or will when its next routing is
-// in force.
-func (t *table) changeFrom(old *table) Change {
-	var c Change
-	pools := t.pools
-	if t.next != nil {
-		pools, c.At = t.next.pools, t.next.at
-	}
-	for _, q := range pools {
-		pc := PoolChange{Name: q.name, Fingerprint: q.ring.Fingerprint()}
-		if o := old.poolNamed(q.name); o != nil {
-			pc.Moved = ring.Moved(o.ring, q.ring)
-		}
-		c.Pools = append(c.Pools, pc)
-	}
-	return c
-}
+// Serve is ServeAs without a name.
+func (p *Proxy) Serve(ln net.Listener) error { return p.ServeAs("", ln) }
 
-func (t *table) poolNamed(name string) *pool {
-	if t == nil {
-		return nil
-	}
-	for _, q := range t.pools {
-		if q.name == name {
-			return q
-		}
-	}
-	return nil
-}
-
-// Serve accepts clients from ln until the proxy is shut down or closed, then
-// returns ErrClosed; any other error is the listener's. It closes ln.
-func (p *Proxy) Serve(ln net.Listener) error {
+// ServeAs accepts clients from ln until the proxy is shut down or closed, then
+// returns ErrClosed; any other error is the listener's. It closes ln. The clients
+// are served as Settings.Listeners says for name.
+func (p *Proxy) ServeAs(name string, ln net.Listener) error {
 	defer ln.Close()
 	if p.table.Load() == nil {
 		return errors.New("serve: the proxy has no settings yet")
@@ -364,7 +344,7 @@ func (p *Proxy) Serve(ln net.Listener) error {
 	for {
 		nc, err := ln.Accept()
 		if err == nil {
-			p.accept(nc)
+			p.accept(nc, name)
 			continue
 		}
 		if p.isClosed() {
@@ -388,16 +368,19 @@ func (p *Proxy) isClosed() bool {
 }
 
 // accept starts serving nc, or closes it if a limit is reached.
-func (p *Proxy) accept(nc net.Conn) {
+func (p *Proxy) accept(nc net.Conn, listener string) {
 	s := p.table.Load().settings
 	client := addrPort(nc.RemoteAddr())
+	if config := s.Listeners[listener].TLS; config != nil {
+		nc = sock.TLSServer(nc, config)
+	}
 	c := newConn(p, nc, client)
 	p.mu.Lock()
 	perClient := p.perClient[client.Addr()]
 	if p.closed || len(p.conns) >= s.MaxConns || s.MaxConnsPerClient > 0 && perClient >= s.MaxConnsPerClient {
 		p.mu.Unlock()
 		p.counts.refused.Add(1)
-		nc.Close()
+		c.nc.Cut()
 		return
 	}
 	p.conns[c] = struct{}{}
@@ -479,7 +462,7 @@ func (p *Proxy) abort() {
 		p.stop()
 	}
 	for c := range p.conns {
-		c.nc.Close()
+		c.nc.Cut()
 	}
 	for _, place := range append(p.table.Load().places(), p.retired...) {
 		place.conns.Abort()

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"slices"
@@ -25,6 +26,15 @@ type Backend struct {
 	Address string // host:port
 	Weight  int    // share of the sessions; 1 to 1000
 	Drain   bool   // owns no sessions any more, but may still hold some
+
+	TLS        bool   `json:",omitempty"` // connect by Settings.BackendTLS
+	ServerName string `json:",omitempty"` // that its certificate is for; "" is the host part of Address
+}
+
+// routed is b without what does not decide where sessions are.
+func (b Backend) routed() Backend {
+	b.TLS, b.ServerName = false, ""
+	return b
 }
 
 // Pool is a group of backends that serves some of the applications.
@@ -48,7 +58,9 @@ func (r *Routing) equal(o *Routing) bool {
 		return a.Name == b.Name && slices.Equal(a.Applications, b.Applications) &&
 			slices.Equal(slices.Sorted(slices.Values(a.Backends)), slices.Sorted(slices.Values(b.Backends)))
 	}
-	return slices.Equal(slices.SortedFunc(slices.Values(r.Backends), byName), slices.SortedFunc(slices.Values(o.Backends), byName)) &&
+	alike := func(a, b Backend) bool { return a.routed() == b.routed() }
+	sorted := func(list []Backend) []Backend { return slices.SortedFunc(slices.Values(list), byName) }
+	return slices.EqualFunc(sorted(r.Backends), sorted(o.Backends), alike) &&
 		slices.EqualFunc(r.Pools, o.Pools, same)
 }
 
@@ -63,6 +75,14 @@ type Settings struct {
 	// Aliases are tried in order, before Pools; the first that takes an application
 	// names it. None means that requests go to the backends as they came.
 	Aliases []Alias
+
+	// Listeners go by the name that ServeAs is given. One that is not named is
+	// plain. A change is for new connections.
+	Listeners map[string]Listener
+	// BackendTLS is how to shake hands with backends that have TLS set; its
+	// ServerName is not used. nil means TLS 1.2 or later with the system's CAs.
+	// With another value, even an equal one, connections are made anew.
+	BackendTLS *tls.Config
 
 	OnUnavailable OnUnavailable
 	WaitLimit     time.Duration // with Wait: a longer outage is answered by F

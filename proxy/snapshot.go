@@ -44,6 +44,8 @@ type PlaceState struct {
 	LastDown      time.Time `json:",omitzero"`
 	Began         time.Time `json:",omitzero"`
 	Overtaken     []uint64  `json:",omitempty"` // numbers of sessions whose copies there are stale
+	TLS           bool      `json:",omitempty"`
+	ServerName    string    `json:",omitempty"`
 }
 
 // Snapshot returns what Restore takes. It is the zero Snapshot before the first
@@ -82,6 +84,7 @@ func (p *place) state() PlaceState {
 	s := PlaceState{
 		Name: p.name, Address: p.address, Overtaken: p.overtaken().all(),
 		LastDown: fromNano(p.lastDown()), Began: fromNano(p.began.Load()),
+		TLS: p.security.tls, ServerName: p.security.serverName,
 	}
 	if id := p.instance.Load(); id != nil {
 		s.Instance = *id
@@ -147,6 +150,7 @@ func (p *Proxy) Restore(s Snapshot) error {
 func (p *place) restore(s PlaceState) {
 	p.outages.Load().last.Store(toNano(s.LastDown))
 	p.began.Store(toNano(s.Began))
+	p.security = security{tls: s.TLS, serverName: s.ServerName}
 	if s.Instance != "" {
 		p.instance.Store(&s.Instance)
 	}

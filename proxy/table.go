@@ -29,6 +29,8 @@ type place struct {
 	// nothing from before is there any more.
 	began atomic.Int64
 	seen  int64 // when instance was last seen; guarded by the proxy's mu
+
+	security security // guarded by the proxy's mu
 	// inUse is when a session was last found in use at the place and left there,
 	// in Unix nanoseconds.
 	inUse atomic.Int64

@@ -54,7 +54,7 @@ func (p *point) failedHere() (n int64) {
 }
 
 // clientReasons are those of requests that failed by their client's doing.
-var clientReasons = []proxy.Reason{proxy.Malformed, proxy.TooLarge, proxy.ClientStalled, proxy.ClientGone}
+var clientReasons = []proxy.Reason{proxy.Malformed, proxy.TooLarge, proxy.ClientStalled, proxy.ClientGone, proxy.ClientTLS}
 
 // track is the points at one step. Those of backends end with the same point,
 // and may begin later.
