@@ -30,6 +30,7 @@ var allowed = map[string]struct {
 	"internal/farm":      {[]string{"stateproxy/wire"}, "it knows what a client knows"},
 	"internal/config":    {[]string{"gopkg.in/yaml.v3", "github.com/fsnotify/fsnotify"}, "it does not know what the values are used for"},
 	"internal/certtest":  {nil, "it makes certificates for tests, and only tests import it"},
+	"internal/tlsfile":   {nil, "it reads certificates and does not know who shows them"},
 	"internal/probe":     {[]string{"stateproxy/wire", "golang.org/x/sys/"}, "it is a client of its own, to find out what is wrong on the way to a server"},
 	"internal/xray":      {[]string{"stateproxy/wire", "stateproxy/proxy"}, "it looks at outcomes and changes nothing"},
 	"internal/logfile":   {nil, "it writes lines and does not know what they say"},

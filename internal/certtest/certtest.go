@@ -34,10 +34,11 @@ type Pair struct {
 // Leaf says what to issue. Its zero value is valid now, for a day, and names
 // nobody.
 type Leaf struct {
-	Name      string    // common name; "" is leaf
-	Hosts     []string  // names and addresses that it is for
-	NotBefore time.Time // zero: an hour ago
-	NotAfter  time.Time // zero: in a day
+	Name      string           // common name; "" is leaf
+	Hosts     []string         // names and addresses that it is for
+	NotBefore time.Time        // zero: an hour ago
+	NotAfter  time.Time        // zero: in a day
+	Usage     x509.ExtKeyUsage // the only one; zero: servers and clients
 }
 
 // NewCA returns an authority whose certificate is valid for a day.
@@ -47,7 +48,7 @@ func NewCA(name string) *CA {
 	return &CA{sign(t, nil)}
 }
 
-// Issue returns a certificate for servers and clients alike.
+// Issue returns a certificate that the CA has signed.
 func (ca *CA) Issue(l Leaf) Pair { return sign(leafTemplate(l), &ca.pair) }
 
 // SelfSigned returns a certificate that no CA has issued.
@@ -84,6 +85,9 @@ func leafTemplate(l Leaf) *x509.Certificate {
 	t := template(l)
 	t.KeyUsage = x509.KeyUsageDigitalSignature
 	t.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}
+	if l.Usage != 0 {
+		t.ExtKeyUsage = []x509.ExtKeyUsage{l.Usage}
+	}
 	for _, host := range l.Hosts {
 		if ip := net.ParseIP(host); ip != nil {
 			t.IPAddresses = append(t.IPAddresses, ip)
