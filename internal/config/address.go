@@ -20,6 +20,7 @@ const (
 	wantAdmin    = "an address such as 127.0.0.1:42480, or off"
 	wantLoopback = "a loopback address such as 127.0.0.1:42480, or admin.token_file"
 	wantHostName = "a host name without port such as proxy.example.com, and no IP address"
+	wantPeer     = "a host name or an IP address such as central.example.com"
 	wantHost     = "the host that the state server runs on such as 10.0.0.11:42424"
 )
 
@@ -58,6 +59,17 @@ func backendAddress(to *string) setting {
 			want = wantHost
 		}
 		return net.JoinHostPort(host, port), want
+	})
+}
+
+// serverName is a host name or an address without a port, or empty.
+func serverName(to *string) setting {
+	return address(to, wantPeer, func(text string) (string, string) {
+		host, ok := parseHost(text)
+		if !ok {
+			return "", wantPeer
+		}
+		return host, ""
 	})
 }
 

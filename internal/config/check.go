@@ -17,6 +17,7 @@ func check(c *Config, d *decoder) {
 	checkApplications(c, d)
 
 	checkAdmin(c, d)
+	checkBackendTLS(c, d)
 
 	h, t, l := &c.Health, &c.Timeouts, &c.Limits
 	checkLess(d, "timeouts.dial", t.Dial, "timeouts.budget", t.Budget, formatDuration)
@@ -31,6 +32,24 @@ func checkAdmin(c *Config, d *decoder) {
 	host, _, err := net.SplitHostPort(c.Admin.Listen)
 	if err == nil && d.ok("admin.listen") && !loopback(host) && c.Admin.TokenFile == "" {
 		d.rejectKey("admin.listen", "want %s, got %q", wantLoopback, c.Admin.Listen)
+	}
+}
+
+// checkBackendTLS wants what only makes sense together.
+func checkBackendTLS(c *Config, d *decoder) {
+	t := &c.BackendTLS
+	const certKey, keyKey = "backend_tls.cert_file", "backend_tls.key_file"
+	if d.ok(certKey, keyKey) && (t.CertFile == "") != (t.KeyFile == "") {
+		given, missing := certKey, keyKey
+		if t.CertFile == "" {
+			given, missing = keyKey, certKey
+		}
+		d.rejectKey(given, "want %s beside it, got none", missing)
+	}
+	for i, b := range c.Backends {
+		if d.ok(backendKey(i, "tls")) && b.ServerName != "" && !b.TLS {
+			d.rejectKey(backendKey(i, "server_name"), "want tls: true beside it, for it is the name in the backend's certificate")
+		}
 	}
 }
 

@@ -38,6 +38,7 @@ const (
 // so it may be read from several goroutines.
 type Config struct {
 	Listen        []Listener // at least one
+	BackendTLS    BackendTLS
 	Backends      []Backend
 	Pools         []Pool        // in file order, in which they are matched; nil: all backends serve everyone
 	Applications  []Application // in file order, in which they are matched; nil: requests go on as they came
@@ -66,12 +67,24 @@ type ListenerTLS struct {
 	MinVersion   string // 1.2 or 1.3
 }
 
+// BackendTLS is the TLS to those backends that have it. Files are as the config
+// names them.
+type BackendTLS struct {
+	CAFile     string // PEM; backends must have a certificate of one of these CAs; empty: of the system's
+	CertFile   string // PEM; shown to backends; empty: none
+	KeyFile    string // PEM; given with CertFile, and only then
+	MinVersion string // 1.2 or 1.3
+}
+
 // Backend is one state server.
 type Backend struct {
 	Name    string // its identity for ever
 	Address string // host:port, port always given
 	Weight  int    // share of sessions relative to the others
 	State   State
+
+	TLS        bool   // connect as BackendTLS says; else plain
+	ServerName string // that its certificate must be for; empty: the host part of Address
 }
 
 // Pool gives some applications backends of their own. Applications that match
@@ -153,6 +166,7 @@ type Admin struct {
 func Default() *Config {
 	return &Config{
 		Listen:        []Listener{{Address: "127.0.0.1:42424"}},
+		BackendTLS:    BackendTLS{MinVersion: "1.2"},
 		OnUnavailable: Fail,
 		WaitLimit:     30 * time.Second,
 		ASPNetVersion: "4.0.30319",

@@ -53,6 +53,9 @@ func backendItem(b *Backend) item {
 	if b.State != Active {
 		about += ", state " + string(b.State)
 	}
+	if b.TLS {
+		about += ", TLS"
+	}
 	return item{b.Name, backendSchema(b).(section)[1:], about}
 }
 

@@ -40,14 +40,18 @@ backends:
 backends:
   - {name: s4, address: 10.0.0.14}
   - {name: s3, address: 10.0.0.33, state: drain}
-  - {name: s2, address: 10.0.0.12, weight: 3}
+  - {name: s2, address: 10.0.0.12, weight: 3, tls: true, server_name: central}
   - {name: s5, address: 10.0.0.15, weight: 2, state: drain}
+  - {name: s6, address: 10.0.0.16, tls: true}
 `, []string{
 			"backends: s4 added (10.0.0.14:42424, weight 1)",
 			"backends: s3 address 10.0.0.13:42424 -> 10.0.0.33:42424",
 			"backends: s3 state active -> drain",
 			"backends: s2 weight 1 -> 3",
+			"backends: s2 tls false -> true",
+			"backends: s2 server_name none -> central",
 			"backends: s5 added (10.0.0.15:42424, weight 2, state drain)",
+			"backends: s6 added (10.0.0.16:42424, weight 1, TLS)",
 			"backends: s1 removed (10.0.0.11:42424, weight 1)",
 		}},
 		{"values", farm, farm + `
@@ -119,8 +123,8 @@ func TestDiffSeesEverySetting(t *testing.T) {
 	old.Backends = []Backend{{Name: "s1", Address: "db.example.com:42424", Weight: 1, State: Drain}}
 	got := Diff(old, mustParse(t, readTest(t, "testdata/good/full.yaml")))
 	const (
-		settings = 40 // that are not of a list
-		backends = 4  // two changes, two added
+		settings = 44 // that are not of a list
+		backends = 6  // four changes, two added
 		pools    = 2
 		aliases  = 2
 	)

@@ -118,7 +118,7 @@ func TestParseFull(t *testing.T) {
 			{Address: "[::1]:0", TLS: &ListenerTLS{CertFile: "a.pem", KeyFile: "/b.key", ClientCAFile: "ca.pem", MinVersion: "1.3"}},
 		},
 		Backends: []Backend{
-			{Name: "s1", Address: "db.example.com:42424", Weight: 3, State: Active},
+			{Name: "s1", Address: "db.example.com:42424", Weight: 3, State: Active, TLS: true, ServerName: "central"},
 			{Name: "S_2", Address: "[fe80::1%eth0]:1", Weight: 1000, State: Drain},
 			{Name: "1", Address: "10.0.0.2:65535", Weight: 1, State: Active},
 		},
@@ -130,6 +130,7 @@ func TestParseFull(t *testing.T) {
 			{Alias: []string{"/LM/W3SVC/7/ROOT/Shop", "/LM/W3SVC/8?/*"}, To: "/LM/W3SVC/1/ROOT/shop"},
 			{Alias: []string{"/LM/*"}, To: "/LM/W3SVC/1/ROOT/(other)"},
 		},
+		BackendTLS:    BackendTLS{CAFile: "ca.pem", CertFile: "client.pem", KeyFile: "client.key", MinVersion: "1.3"},
 		OnUnavailable: Wait,
 		WaitLimit:     90 * time.Second,
 		ASPNetVersion: "2.0.50727",

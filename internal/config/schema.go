@@ -10,6 +10,7 @@ func schema(c *Config) section {
 		{key: "listen", setting: list[Listener]{
 			to: &c.Listen, item: listenerSetting, want: "at least one " + wantListen, most: 100, orOne: true,
 		}},
+		{key: "backend_tls", setting: backendTLSSchema(&c.BackendTLS)},
 		{key: "backends", need: wantBackend, setting: list[Backend]{
 			to: &c.Backends, start: Backend{Weight: 1, State: Active}, item: backendSchema, want: wantBackend, most: 1000,
 		}},
@@ -45,6 +46,17 @@ func backendSchema(b *Backend) setting {
 		{key: "address", setting: backendAddress(&b.Address), need: wantAddress},
 		{key: "weight", setting: integer(&b.Weight, 1, 1000)},
 		{key: "state", setting: oneOf(&b.State, Active, Drain)},
+		{key: "tls", setting: truth(&b.TLS)},
+		{key: "server_name", setting: serverName(&b.ServerName)},
+	}
+}
+
+func backendTLSSchema(t *BackendTLS) setting {
+	return section{
+		{key: "ca_file", setting: path(&t.CAFile)},
+		{key: "cert_file", setting: path(&t.CertFile)},
+		{key: "key_file", setting: path(&t.KeyFile)},
+		{key: "min_version", setting: tlsVersion(&t.MinVersion)},
 	}
 }
 

@@ -31,6 +31,7 @@ const (
 	wantPattern  = "a pattern of 1..256 printable characters such as /LM/W3SVC/2/*"
 	wantShare    = "a share such as 50% or 0.5"
 	wantSize     = "a size with a unit such as 64KiB"
+	wantTruth    = "true or false"
 	wantVersion  = "a version such as 4.0.30319 with a major of 2 or more"
 )
 
@@ -110,6 +111,18 @@ func oneOf[T ~string](to *T, values ...T) setting {
 				return "", want
 			}
 			return T(n.Value), ""
+		},
+	}
+}
+
+func truth(to *bool) setting {
+	return scalar[bool]{
+		to: to, want: wantTruth, format: strconv.FormatBool,
+		parse: func(n *yaml.Node) (bool, string) {
+			if n.Value != "true" && n.Value != "false" {
+				return false, wantTruth
+			}
+			return n.Value == "true", ""
 		},
 	}
 }
