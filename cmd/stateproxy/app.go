@@ -45,6 +45,7 @@ type app struct {
 	listeners map[string]net.Listener // by address in the config
 	adminLn   net.Listener
 	draining  bool
+	certs     certState
 
 	stateMu    sync.Mutex // guards what follows; held during a write
 	stateFile  string
@@ -109,7 +110,7 @@ func newApp(c *config.Config, file string, raw []byte, log zerolog.Logger) *app 
 	a.proxy.Done = a.observing(sessions, failed)
 	a.admin.Proxy = a.proxy.Status
 	a.admin.Actions, a.admin.Token, a.admin.Config = a.actions(), a.token, a.effectiveConfig
-	a.admin.Acted, a.admin.LogLevel = a.acted, a.level.name
+	a.admin.Acted, a.admin.LogLevel, a.admin.Certificates = a.acted, a.level.name, a.shownCertificates
 	return a
 }
 
@@ -129,6 +130,7 @@ func (a *app) run(ctx context.Context) error {
 		}
 	})
 	background.Go(func() { a.keepState(bg) })
+	background.Go(func() { a.watchCertificates(bg) })
 	background.Go(func() { a.supervisor.RunWatchdog(bg, a.alive) })
 	background.Go(func() {
 		if err := a.proxy.Run(bg); err != nil {
@@ -173,6 +175,7 @@ func (a *app) forwardReloads(ctx context.Context, w *config.Watcher) {
 		case <-a.hup:
 			a.log.Info().Msg("reload asked for by signal")
 			w.Poke()
+			a.renewCertificates()
 		case <-ctx.Done():
 			return
 		}
@@ -222,6 +225,10 @@ func (a *app) adminAddress() string {
 // apply makes c the config in force, or returns an error and leaves all as it
 // was. Whatever can fail comes first. a.mu is held.
 func (a *app) apply(c *config.Config) (proxy.Change, error) {
+	certs, troubles, err := loadCertificates(c, a.file, a.certs.inForce)
+	if err != nil {
+		return proxy.Change{}, err
+	}
 	opened, err := a.openListeners(c)
 	if err != nil {
 		return proxy.Change{}, err
@@ -229,7 +236,9 @@ func (a *app) apply(c *config.Config) (proxy.Change, error) {
 	var change proxy.Change
 	adminLn, err := a.openAdmin(c)
 	if err == nil {
-		change, err = a.proxy.Reconfigure(proxySettings(c))
+		s := proxySettings(c)
+		certs.into(&s)
+		change, err = a.proxy.Reconfigure(s)
 	}
 	if err != nil {
 		for _, ln := range opened {
@@ -247,6 +256,7 @@ func (a *app) apply(c *config.Config) (proxy.Change, error) {
 	a.requests.set(c.Log)
 	a.xray.SetBudget(c.Timeouts.Budget)
 	a.admin.Configure(admin.Settings{MinUp: c.Admin.MinUp, Hosts: c.Admin.Hosts})
+	a.useCertificates(certs, troubles)
 	a.swapListeners(c, opened)
 	a.swapAdmin(c, adminLn)
 	a.config = c
@@ -281,7 +291,7 @@ func (a *app) swapListeners(c *config.Config, opened map[string]net.Listener) {
 	for address, ln := range opened {
 		a.listeners[address] = ln
 		a.log.Info().Str("listen", ln.Addr().String()).Msg("proxy listens")
-		a.serving.Go(func() { a.serve(ln) })
+		a.serving.Go(func() { a.serve(address, ln) })
 	}
 	wanted := c.Addresses()
 	for address, ln := range a.listeners {
@@ -293,8 +303,8 @@ func (a *app) swapListeners(c *config.Config, opened map[string]net.Listener) {
 	}
 }
 
-func (a *app) serve(ln net.Listener) {
-	if err := a.proxy.Serve(ln); !errors.Is(err, proxy.ErrClosed) && !errors.Is(err, net.ErrClosed) {
+func (a *app) serve(address string, ln net.Listener) {
+	if err := a.proxy.ServeAs(address, ln); !errors.Is(err, proxy.ErrClosed) && !errors.Is(err, net.ErrClosed) {
 		a.die(err)
 	}
 }
@@ -384,10 +394,11 @@ func (a *app) refused(err error) {
 
 // probe asks a backend whether it is well, and which run of its server it is.
 func (a *app) probe(ctx context.Context, t health.Target) error {
-	if err := backend.Probe(ctx, nil, t.Address); err != nil {
+	dial := a.proxy.Dialer(t.Name)
+	if err := backend.Probe(ctx, dial, t.Address); err != nil {
 		return err
 	}
-	nonce, err := backend.Instance(ctx, nil, t.Address)
+	nonce, err := backend.Instance(ctx, dial, t.Address)
 	if err != nil { // it answers, which is what counts here
 		a.log.Debug().Str("backend", t.Name).Err(err).Msg("no sentinel on the backend")
 		return nil

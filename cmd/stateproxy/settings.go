@@ -38,7 +38,8 @@ func proxySettings(c *config.Config) proxy.Settings {
 		s.OnUnavailable = proxy.Wait
 	}
 	for _, b := range c.Backends {
-		s.Backends = append(s.Backends, proxy.Backend{Name: b.Name, Address: b.Address, Weight: b.Weight, Drain: b.State == config.Drain})
+		s.Backends = append(s.Backends, proxy.Backend{Name: b.Name, Address: b.Address, Weight: b.Weight, Drain: b.State == config.Drain,
+			TLS: b.TLS, ServerName: b.ServerName})
 	}
 	for _, p := range c.Pools {
 		s.Pools = append(s.Pools, proxy.Pool{Name: p.Name, Applications: p.Applications, Backends: p.Backends})

@@ -71,6 +71,10 @@ type Admin struct {
 	// come.
 	OnFinding func(f Finding, began bool)
 
+	// Certificates returns those in force, by listener; nil means that there are
+	// none. It is called as Proxy is.
+	Certificates func() []Certificate
+
 	// XRay tells of sessions; nil means that nothing is known of them.
 	XRay XRay
 

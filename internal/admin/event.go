@@ -34,6 +34,7 @@ const (
 	RoutingChanged    Kind = "routing_changed"    // some sessions have another owner now
 	BackendTwin       Kind = "backend_twin"       // leads to the same server as another
 	BackendEmptied    Kind = "backend_emptied"    // nothing is left on it: it may be shut down
+	CertRenewed       Kind = "cert_renewed"       // other certificates are in force
 	Draining          Kind = "draining"           // the proxy is about to stop
 	ActionDone        Kind = "action_done"        // what an operator asked for
 	ActionFailed      Kind = "action_failed"      // the same, in vain

@@ -22,13 +22,15 @@ const (
 	ClientsRefused  Kind = "clients_refused"  // a limit of connections was reached in the last minute
 	RefusedConfig   Kind = "refused_config"   // the file is not what is in force
 	BackendDraining Kind = "backend_draining" // is being emptied
+	CertExpires     Kind = "cert_expires"     // a certificate does soon, or has expired
+	CertRefused     Kind = "cert_refused"     // its files were changed and can't be used
 	RoutingIsToCome Kind = "routing_to_come"  // a change of owners that is not in force yet
 )
 
 // kinds lists them all, those of xray, too.
 var kinds = func() []Kind {
 	list := []Kind{NotReady, BackendDown, BackendByHand, BackendFailing, RequestsFailing, ClientsRefused, RefusedConfig,
-		BackendDraining, RoutingIsToCome}
+		BackendDraining, CertExpires, CertRefused, RoutingIsToCome}
 	for _, k := range xray.Kinds {
 		list = append(list, Kind(k))
 	}
@@ -91,6 +93,7 @@ func (s *snapshot) findings() []Finding {
 			Text: "the config file was refused, an older config is in force:\n" + l.Error})
 	}
 	list = append(list, s.trafficFindings()...)
+	list = append(list, s.certificateFindings()...)
 	if i := slices.IndexFunc(s.proxy.Pools, func(p proxy.PoolStatus) bool { return p.Next != nil }); i >= 0 {
 		list = append(list, Finding{Level: Info, Kind: RoutingIsToCome, Text: "a change of owners comes into force soon"})
 	}

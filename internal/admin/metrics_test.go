@@ -40,6 +40,7 @@ func busy() *Admin {
 	failed.Status, failed.Reason, failed.Moved, failed.LockReleased = 0, proxy.ClientGone, true, true
 	a.Observe(failed)
 	a.Observe(&proxy.Outcome{Status: wire.StatusBadRequest, Reason: proxy.Malformed})
+	a.Certificates = func() []Certificate { return []Certificate{{Listener: ":1", File: "a.pem", NotAfter: at}} }
 	return a
 }
 
@@ -135,6 +136,7 @@ var busyLines = []string{
 	`backend_waits_total{backend="s1"} 16`,
 	`backend_waits_refused_total{backend="s1"} 17`,
 	`backend_late_locks_released_total{backend="s1"} 18`,
+	`certificate_expiry_timestamp_seconds{listener=":1",use="listener"} 1.7e+09`,
 	`pool_share{backend="s1",pool="default"} 0.5`,
 	`ring_info{fingerprint="0000000000000abc",pool="shop"} 1`,
 	`handoff_windows{pool="shop"} 1`,

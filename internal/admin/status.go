@@ -33,6 +33,8 @@ type status struct {
 	Backends      []placeStatus `json:"backends"`            // of the config, then former ones
 	Evacuations   []emptyStatus `json:"evacuations"`         // backends that are being emptied
 	Remembered    int64         `json:"remembered_sessions"` // that passed by within their time-out
+
+	Certificates []certificateStatus `json:"certificates"` // in force
 }
 
 // verdictStatus says whether all is well, and if not, what is wrong.
@@ -210,6 +212,8 @@ func (s *snapshot) status() *status {
 
 		Evacuations: []emptyStatus{},
 		Remembered:  p.Remembered,
+
+		Certificates: s.certificateStatuses(),
 	}
 	if !s.loads.first.IsZero() {
 		st.UptimeSeconds = s.now.Sub(s.loads.first).Seconds()

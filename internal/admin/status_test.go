@@ -39,6 +39,9 @@ func full() *Admin {
 		FailingSince: now.Add(-2 * time.Minute), HoldDownUntil: now.Add(5 * time.Second), Falls: 24, Up: true})
 	a.Version, a.Commit, a.File = "1.2.3", "abcdef", "stateproxy.yaml"
 	a.Configure(Settings{MinUp: 1})
+	a.Certificates = func() []Certificate {
+		return []Certificate{{Listener: "0.0.0.0:42425", CA: true, File: "ca.pem", Name: "CN=farm", NotAfter: now.Add(2400 * time.Hour), Trouble: "ca.pem: no certificate in it"}}
+	}
 	a.Token = func() string { return "secret" }
 	a.Actions.Reload = func(context.Context) error { return nil }
 	a.LogLevel = func() string { return "warn" }

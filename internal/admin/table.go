@@ -88,6 +88,8 @@ var table = []series{
 	{"config_loaded_timestamp_seconds", gauge, nil, "When the config in force was loaded, in Unix time.", configLoaded},
 
 	{"findings", gauge, []string{"kind"}, "Findings that there are now, by kind.", findingsByKind},
+	{"certificate_expiry_timestamp_seconds", gauge, []string{"use", "listener"}, "When the first certificate of that use expires, in Unix time. Uses are listener and backend for own certificates, listener_ca and backend_ca for those that are trusted; listener is its address in the config.", expiries},
+
 	{"ready", gauge, nil, "1 if /readyz agrees, else 0.", one(func(s *snapshot) float64 { return truth(len(s.problems()) == 0) })},
 	{"build_info", gauge, []string{"version", "commit", "goversion"}, "1 for the program's version, commit and Go version.", build},
 }

@@ -59,6 +59,8 @@ type Cert struct {
 	CA       bool   // it stands for those who are trusted; else it is the own one
 	Name     string // its subject
 	NotAfter time.Time
+
+	notBefore time.Time
 }
 
 // source is a Server or a Client. Both can be compared.
@@ -96,6 +98,21 @@ func (l *Loaded) Expires() (first time.Time) {
 		}
 	}
 	return first
+}
+
+// Valid returns what is wrong if the own certificate is not valid at that time. The
+// other side then refuses it.
+func (l *Loaded) Valid(at time.Time) error {
+	for _, c := range l.Certs {
+		switch {
+		case c.CA:
+		case at.After(c.NotAfter):
+			return fmt.Errorf("%s: the certificate has expired at %s", c.File, c.NotAfter.UTC().Format(time.RFC3339))
+		case at.Before(c.notBefore):
+			return fmt.Errorf("%s: the certificate is valid from %s only", c.File, c.notBefore.UTC().Format(time.RFC3339))
+		}
+	}
+	return nil
 }
 
 func load(s source) (*Loaded, error) {
@@ -173,7 +190,7 @@ func (l *Loaded) addPair(r *reader, certFile, keyFile string, usage x509.ExtKeyU
 		return fmt.Errorf("%s with the key %s: %w", certFile, keyFile, err)
 	}
 	l.Config.Certificates = []tls.Certificate{pair}
-	l.Certs = append(l.Certs, Cert{File: certFile, Name: pair.Leaf.Subject.String(), NotAfter: pair.Leaf.NotAfter})
+	l.Certs = append(l.Certs, certOf(certFile, pair.Leaf, false))
 	if usages := pair.Leaf.ExtKeyUsage; len(usages) > 0 && !slices.Contains(usages, usage) && !slices.Contains(usages, x509.ExtKeyUsageAny) {
 		l.warn("%s: the certificate is not for %s (extendedKeyUsage), so the other side will refuse it", certFile, usageNames[usage])
 	}
@@ -208,8 +225,12 @@ func (l *Loaded) addCAs(r *reader, file string) (*x509.CertPool, error) {
 			return nil, fmt.Errorf("%s: certificate %d: %w", file, n, err)
 		}
 		pool.AddCert(cert)
-		l.Certs = append(l.Certs, Cert{File: file, CA: true, Name: cert.Subject.String(), NotAfter: cert.NotAfter})
+		l.Certs = append(l.Certs, certOf(file, cert, true))
 	}
+}
+
+func certOf(file string, c *x509.Certificate, ca bool) Cert {
+	return Cert{File: file, CA: ca, Name: c.Subject.String(), NotAfter: c.NotAfter, notBefore: c.NotBefore}
 }
 
 // maxFile is far above any real file; all CAs of the world take 300 KiB.

@@ -225,6 +225,31 @@ func TestWarnings(t *testing.T) {
 	}
 }
 
+func TestValid(t *testing.T) {
+	f := newFolder(t)
+	now := time.Now()
+	f.pair("client", f.ca.Issue(certtest.Leaf{NotBefore: now.Add(-time.Hour), NotAfter: now.Add(time.Hour)}))
+	l := mustLoad(t, f.client())
+	tests := []struct {
+		at   time.Duration
+		want string
+	}{
+		{0, ""},
+		{59 * time.Minute, ""},
+		{2 * time.Hour, "has expired at"},
+		{-2 * time.Hour, "is valid from"},
+	}
+	for _, tt := range tests {
+		err := l.Valid(now.Add(tt.at))
+		if (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("Valid(in %v) = %v; want %q", tt.at, err, tt.want)
+		}
+	}
+	if err := mustLoad(t, tlsfile.Client{CA: f.file("ca.pem")}).Valid(now.Add(100 * time.Hour)); err != nil {
+		t.Errorf("Valid without an own certificate = %v; want nil", err)
+	}
+}
+
 func TestAgain(t *testing.T) {
 	f := newFolder(t)
 	l := mustLoad(t, f.server())
