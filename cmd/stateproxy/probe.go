@@ -2,12 +2,14 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"flag"
 	"fmt"
 	"io"
 	"strings"
 
 	"stateproxy/internal/probe"
+	"stateproxy/internal/tlsfile"
 )
 
 func runProbe(ctx context.Context, std stdio, args []string) int {
@@ -17,6 +19,7 @@ func runProbe(ctx context.Context, std stdio, args []string) int {
 	fs.DurationVar(&p.Timeout, "timeout", probe.DefaultTimeout, "time that each step may take; web servers wait stateNetworkTimeout, 10s by default")
 	fs.DurationVar(&p.Slow, "slow", probe.DefaultSlow, "time that a step may take without a warning")
 	fs.DurationVar(&p.Idle, "idle", probe.DefaultTimeout, "pause that the connection must outlive; 0 leaves that step out")
+	secure, files := tlsFlags(fs)
 	asJSON := fs.Bool("json", false, "print the report as JSON")
 	address, status, ok := parseOne(std, fs, args, "ADDRESS")
 	if !ok {
@@ -24,6 +27,9 @@ func runProbe(ctx context.Context, std stdio, args []string) int {
 	}
 	if p.Timeout <= 0 || p.Slow <= 0 || p.Idle < 0 {
 		fmt.Fprintln(std.err, "stateproxy probe: want a positive -timeout and -slow, and an -idle of 0 or more")
+		return exitUsage
+	}
+	if p.TLS, ok = secure.config(std, files); !ok {
 		return exitUsage
 	}
 	if !*asJSON {
@@ -46,6 +52,45 @@ func runProbe(ctx context.Context, std stdio, args []string) int {
 		return exitError
 	}
 	return exitOK
+}
+
+// tlsOptions are the flags that say whether and as whom to speak TLS.
+type tlsOptions struct {
+	on         bool
+	serverName string
+}
+
+// tlsFlags adds the flags for TLS.
+func tlsFlags(fs *flag.FlagSet) (*tlsOptions, *tlsfile.Client) {
+	o, files := &tlsOptions{}, &tlsfile.Client{}
+	fs.BoolVar(&o.on, "tls", false, "speak TLS, as a backend with tls: true is spoken to")
+	fs.StringVar(&o.serverName, "server-name", "", "with -tls: `NAME` in the certificate; the host of ADDRESS if left out")
+	fs.StringVar(&files.CA, "ca", "", "with -tls: `FILE` of the CAs that are believed, PEM; the system's if left out")
+	fs.StringVar(&files.Cert, "cert", "", "with -tls: `FILE` of the certificate to show, PEM")
+	fs.StringVar(&files.Key, "key", "", "with -tls: `FILE` of its key, PEM")
+	return o, files
+}
+
+// config returns what the flags ask for, nil for a plain connection. If ok is false
+// they make no sense, which is told.
+func (o *tlsOptions) config(std stdio, files *tlsfile.Client) (config *tls.Config, ok bool) {
+	switch {
+	case !o.on && (o.serverName != "" || *files != tlsfile.Client{}):
+		fmt.Fprintln(std.err, "stateproxy probe: want -tls beside -server-name, -ca, -cert and -key")
+		return nil, false
+	case !o.on:
+		return nil, true
+	case (files.Cert == "") != (files.Key == ""):
+		fmt.Fprintln(std.err, "stateproxy probe: want -cert and -key together")
+		return nil, false
+	}
+	l, err := files.Load()
+	if err != nil {
+		fmt.Fprintln(std.err, "stateproxy probe:", err)
+		return nil, false
+	}
+	l.Config.ServerName = o.serverName
+	return l.Config, true
 }
 
 // parseOne parses args that hold flags and exactly one argument, in any order.

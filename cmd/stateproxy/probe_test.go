@@ -32,6 +32,10 @@ func TestProbeCommand(t *testing.T) {
 		{"bad address", []string{"http://x"}, exitUsage, "", "want host:port"},
 		{"bad flag", []string{"-x", nobody}, exitUsage, "", "-x"},
 		{"bad timeout", []string{"-timeout", "0s", nobody}, exitUsage, "", "-timeout"},
+		{"CA without TLS", []string{nobody, "-ca", "x"}, exitUsage, "", "want -tls beside"},
+		{"certificate without key", []string{nobody, "-tls", "-cert", "x"}, exitUsage, "", "-cert and -key together"},
+		{"absent CA", []string{nobody, "-tls", "-ca", "absent.pem"}, exitUsage, "", "absent.pem"},
+		{"TLS to a state server", []string{s.Addr(), "-tls"}, exitError, "tls", ""},
 		{"help", []string{"-h"}, exitOK, "tcpip=host:port", ""},
 	}
 	for _, tt := range tests {

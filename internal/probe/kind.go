@@ -14,6 +14,12 @@ const (
 	ClosedUnasked Kind = "closed"            // connected, and closed without an answer
 	Silent        Kind = "silent"            // connected, and no answer in time
 	TLS           Kind = "tls"               // a TLS server
+	TLSPlain      Kind = "tls_plain"         // no TLS server, where one is wanted
+	TLSName       Kind = "tls_name"          // its certificate is for another name
+	TLSUntrusted  Kind = "tls_untrusted"     // its certificate is of no CA that is trusted
+	TLSExpired    Kind = "tls_expired"       // its certificate is not valid at this time
+	TLSRefused    Kind = "tls_refused"       // it refused the handshake or the certificate shown to it
+	TLSBroken     Kind = "tls_handshake"     // any other trouble in the handshake
 	HTTP          Kind = "http"              // a web server
 	NoStateServer Kind = "no_state_server"   // some other service
 	Unavailable   Kind = "unavailable"       // 400 with the version header, as a proxy without a backend sends
@@ -42,7 +48,13 @@ var advices = map[Kind]string{
 	ConnectError:  "Check the network settings and the route from this machine.",
 	ClosedUnasked: "Look into the log of the service that listens on port PORT.REMOTE",
 	Silent:        "The service hangs, or a firewall lets the connection through and drops what follows. Restart the service if it stays so; its sessions are lost then.",
-	TLS:           "Sessions go over plain TCP. Name the state server's own port, usually 42424.",
+	TLS:           "Sessions go over plain TCP. Name the state server's own port, usually 42424. If this is a stateproxy that listens with TLS, probe it with -tls.",
+	TLSPlain:      "State servers have no TLS: probe them without -tls. If this is stateproxy, name the port of its listener with tls.",
+	TLSName:       "Give the name in the certificate by -server-name, and in the config by server_name of the backend; or issue a certificate for the name that is dialed.",
+	TLSUntrusted:  "Give the CA that issued the certificate by -ca, and in the config by backend_tls.ca_file.",
+	TLSExpired:    "Renew the certificate there, and check the clocks of both machines.",
+	TLSRefused:    "If it wants a certificate (client_ca_file there), give one of its CA by -cert and -key, and in the config by backend_tls. The log there says what it does not like.",
+	TLSBroken:     "Check that port PORT is the listener with tls, and that nothing in between touches TLS.",
 	HTTP:          "Name the state server's own port, usually 42424. If this is a load balancer, it must forward TCP, not HTTP.",
 	NoStateServer: "Find out what listens on port PORT there, and name the state server's own port, usually 42424.",
 	Unavailable:   "If this is stateproxy, no backend can answer: see stateproxy status there. Else the server refuses well-formed requests.",

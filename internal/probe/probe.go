@@ -5,7 +5,8 @@
 //	report, err := p.Run(ctx, "state1:42424")
 //	if err == nil && !report.OK { … }
 //
-// It resolves the name, connects to each address, looks at the first answer,
+// It resolves the name, connects to each address, shakes hands if TLS is wanted,
+// looks at the first answer,
 // and does what a page does with a session: store, read, lock, release, remove.
 // That session has a random key that no application can have, and is removed at
 // the end. Printing the report is left to the caller.
@@ -14,6 +15,7 @@ package probe
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net"
 	"net/netip"
@@ -46,6 +48,10 @@ type Probe struct {
 	// Idle is how long the connection must bear to lie unused; 0 leaves that
 	// step out. Clients keep theirs up to ten seconds (protocol.md section 2).
 	Idle time.Duration
+	// TLS is how to shake hands with another stateproxy; nil means a plain
+	// connection, as all state servers have. Without a ServerName the certificate
+	// must be for the host of the address.
+	TLS *tls.Config
 	// OnStep hears of each step when it is done, in order, before Run returns.
 	// Nil drops them.
 	OnStep func(Step)
@@ -71,6 +77,7 @@ const (
 const (
 	StepName       = "name"
 	StepConnect    = "connect"
+	StepTLS        = "tls"
 	StepAnswer     = "first answer"
 	StepStatusLine = "status line"
 	StepVersion    = "version"

@@ -346,7 +346,8 @@ func TestOwnKey(t *testing.T) {
 // TestAdvices: there is an advice for each kind that a step may have.
 func TestAdvices(t *testing.T) {
 	kinds := []Kind{NoName, Refused, NoConnection, ConnectError, ClosedUnasked, Silent, TLS, HTTP, NoStateServer, Unavailable, OddStatus,
-		NoVersion, TooOld, Lost, Changed, Locks, Broken, NotTaken, TooMuch, ClosedIdle, Slow, Cancelled}
+		NoVersion, TooOld, Lost, Changed, Locks, Broken, NotTaken, TooMuch, ClosedIdle, Slow, Cancelled,
+		TLSPlain, TLSName, TLSUntrusted, TLSExpired, TLSRefused, TLSBroken}
 	if len(kinds) != len(advices) {
 		t.Errorf("%d kinds, %d advices", len(kinds), len(advices))
 	}

@@ -15,11 +15,11 @@ import (
 	"stateproxy/wire"
 )
 
-// reach resolves the name and connects; the first address that can be connected
+// reach resolves the name, connects and shakes hands; the first address that can be connected
 // to is the one the rest goes over.
 func (r *run) reach() bool {
 	addresses, ok := r.resolve()
-	return ok && r.connect(addresses)
+	return ok && r.connect(addresses) && r.secure()
 }
 
 // resolve returns the host's addresses, with port.
@@ -177,13 +177,15 @@ func (r *run) judgeFirst(err error) (Kind, string) {
 	switch {
 	case r.ctx.Err() != nil:
 		return Cancelled, "broken off"
+	case isAlert(err):
+		return TLSRefused, err.Error()
 	case isTLS(seen):
 		return TLS, "a TLS server answers"
 	case bytes.HasPrefix(seen, []byte("HTTP/")):
 		return HTTP, "a web server answers: " + firstLine(seen)
 	case len(seen) > 0:
 		return NoStateServer, "what answers is no state server; it says " + firstLine(seen)
-	case r.speaksTLS():
+	case r.TLS == nil && r.speaksTLS():
 		return TLS, "a TLS server listens there"
 	case isTimeout(err):
 		return Silent, fmt.Sprintf("connected, but no answer within %v", r.timeout())

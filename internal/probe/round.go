@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
@@ -223,6 +224,9 @@ func (s *session) cleanUp() {
 		return
 	}
 	l := newLink(a.conn)
+	if s.TLS != nil {
+		l = newLink(tls.Client(a.conn, s.tlsConfig()))
+	}
 	defer l.Close()
 	_, _ = l.exchange(ctx, time.Now().Add(enough), &wire.Request{Verb: wire.DELETE, Target: s.target, LockCookie: s.lock}, nil)
 }
