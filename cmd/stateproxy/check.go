@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	"stateproxy/internal/config"
 )
@@ -11,7 +12,7 @@ import (
 const configHelp = "config `FILE` (YAML)"
 
 func checkConfig(_ context.Context, std stdio, args []string) int {
-	fs := flags(std, "check", "Checks a config file. Prints every problem as file:line:column and exits 1, or a summary and exits 0.\nWarns of a token file that is not there, empty, or open to other users.")
+	fs := flags(std, "check", "Checks a config file and the certificates that it names. Prints every problem as file:line:column and exits 1, or a summary and exits 0.\nWarns of a token file that is not there, empty, or open to other users.")
 	file := fs.String("config", "", configHelp)
 	if status, ok := parse(std, fs, args); !ok {
 		return status
@@ -27,6 +28,9 @@ func checkConfig(_ context.Context, std stdio, args []string) int {
 	}
 	if problem := tokenProblem(c); problem != "" {
 		fmt.Fprintf(std.err, "warning: admin.token_file: %s\n", problem)
+	}
+	if !checkCertificates(std, c, *file) {
+		return exitError
 	}
 	pools := ""
 	if len(c.Pools) > 0 {
@@ -47,6 +51,27 @@ func tokenProblem(c *config.Config) string {
 		return err.Error()
 	}
 	return open
+}
+
+// checkCertificates prints what is wrong with the certificates. It returns false if
+// they can't be used, or the other side would refuse them.
+func checkCertificates(std stdio, c *config.Config, file string) (ok bool) {
+	certs, _, err := loadCertificates(c, file, nil)
+	if err != nil {
+		fmt.Fprintln(std.err, err)
+		return false
+	}
+	ok = true
+	for use, l := range certs {
+		for _, w := range l.Warnings {
+			fmt.Fprintf(std.err, "%s: warning: %s\n", use.key, w)
+		}
+		if err := l.Valid(time.Now()); err != nil {
+			fmt.Fprintf(std.err, "%s: %v\n", use.key, err)
+			ok = false
+		}
+	}
+	return ok
 }
 
 // count returns "1 backend", "2 backends".
