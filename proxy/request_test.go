@@ -26,7 +26,7 @@ func TestBadRequestsAreRefused(t *testing.T) {
 		{"no target", "GET HTTP/1.1\r\n" + end, proxy.Malformed, wire.BadRequestLine},
 		{"empty line first", "\r\n" + line + end, proxy.Malformed, wire.BadRequestLine},
 		{"HTTP/2", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", proxy.Malformed, wire.BadRequestLine},
-		{"TLS", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", proxy.Malformed, wire.BadRequestLine},
+		{"TLS", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", proxy.ClientTLS, ""},
 		{"bare LF", strings.ReplaceAll(line+end, "\r", ""), proxy.Malformed, wire.BadLineEnding},
 		{"bare CR", line + "Host: h\rX: y\r\n\r\n", proxy.Malformed, wire.BadLineEnding},
 		{"folded line", line + "Host: h\r\n folded\r\n\r\n", proxy.Malformed, wire.BadHeader},
