@@ -30,6 +30,7 @@ func FuzzParseRequest(f *testing.F) {
 	for _, v := range loadVectors(f).Requests {
 		f.Add(v.B64)
 	}
+	f.Add([]byte("GET %2fa HTTP/1.1\r\nHost: a\r\nStateproxy-Budget: 7750\r\n\r\n"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var req wire.Request
 		parse := func(b []byte) (int, error) { return wire.ParseRequest(b, &req) }
@@ -47,7 +48,25 @@ func FuzzParseRequest(f *testing.F) {
 			t.Fatalf("BodyLen = %d and CloseAfter; want one of them at most", req.BodyLen())
 		}
 		checkRequestAgain(t, &req)
+		if req.HasBudget() {
+			checkWithoutBudget(t, bytes.Clone(b[:n]), req)
+		}
 	})
+}
+
+// checkWithoutBudget takes the budget out of head, from which r was parsed, and
+// wants the rest to be the same request.
+func checkWithoutBudget(t *testing.T, head []byte, r wire.Request) {
+	t.Helper()
+	want := wire.AppendRequest(nil, &r)
+	rest := r.WithoutBudget(head)
+	var again wire.Request
+	if n, err := wire.ParseRequest(rest, &again); err != nil || n != len(rest) || again.HasBudget() {
+		t.Fatalf("ParseRequest(%q) = %d, %v, HasBudget %v; want all of it, without a budget", rest, n, err, again.HasBudget())
+	}
+	if got := wire.AppendRequest(nil, &again); !bytes.Equal(got, want) {
+		t.Fatalf("without the budget the request is %q; want %q", got, want)
+	}
 }
 
 // checkRequestAgain writes req, reads that, and wants the same fields.

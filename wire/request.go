@@ -17,10 +17,13 @@ type Request struct {
 	Timeout       Int // minutes, 0 to MaxTimeout; a sent -1 reads as absent
 	ExtraFlags    Int // bit 0: create only if absent; a sent -1 reads as absent
 	ContentLength Int // bytes
+	Budget        Int // milliseconds that a proxy before this one leaves for the answer, see WithBudget
 
 	Version []byte // "HTTP/1.1" or "HTTP/1.0", as received
 	Head    []byte // the head as received, blank line included
 	Faults  Faults // values a server has to judge; their fields read as absent
+
+	budgetAt, budgetLen int // where in Head the line with the budget is
 }
 
 // Op returns what the request asks for.
@@ -148,6 +151,7 @@ const (
 	hdrExtraFlags
 	hdrContentLength
 	hdrTransferEncoding
+	hdrBudget
 	numHeaders
 )
 
@@ -184,6 +188,9 @@ func requestHeader(name []byte) int {
 		if isName(name, "Transfer-Encoding", "transfer-encoding") {
 			return hdrTransferEncoding
 		}
+		if isName(name, "Stateproxy-Budget", "stateproxy-budget") {
+			return hdrBudget
+		}
 	}
 	return hdrUnknown
 }
@@ -206,6 +213,9 @@ func (r *Request) parseHeaders(head []byte, at int) error {
 			return &SyntaxError{BadHeader, at}
 		}
 		r.setHeader(&h, id, value, at)
+		if id == hdrBudget {
+			r.budgetAt, r.budgetLen = at, next-at
+		}
 		h.seen[id] = true
 		at = next
 	}
@@ -273,6 +283,8 @@ func (r *Request) setHeader(h *requestHeaders, id int, value []byte, at int) {
 		r.ContentLength = Some(n)
 	case hdrTransferEncoding:
 		h.transferEncoding = at
+	case hdrBudget:
+		r.Budget, _ = boundedInt(value, 0, MaxBudget)
 	}
 }
 
@@ -286,7 +298,7 @@ func boundedInt(b []byte, low, high int64) (Int, bool) {
 
 // AppendRequest appends the head of r in the real client's form: its header
 // order and blanks (protocol.md section 3). An empty Host is sent as localhost.
-// Version, Head and Faults are not looked at.
+// Budget, Version, Head and Faults are not looked at.
 func AppendRequest(dst []byte, r *Request) []byte {
 	dst = append(dst, r.Verb.String()...)
 	dst = append(dst, ' ')

@@ -25,6 +25,7 @@ const (
 	MaxContentLength = 1<<31 - 1
 	MaxTimeout       = 525600 // minutes: one year
 	MaxLockCookie    = 1<<31 - 1
+	MaxBudget        = 1<<31 - 1 // milliseconds
 )
 
 // Verb is the method of a request. The zero value is no verb.
