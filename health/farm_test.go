@@ -21,6 +21,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 var (
 	errRefused = errors.New("connection refused")
 	errReset   = errors.New("connection reset")
+	errLoop    = fmt.Errorf("loop: %w", health.ErrUnfit)
 )
 
 // steady are settings without chance: no jitter, and time steps easy to add.

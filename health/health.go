@@ -26,12 +26,17 @@ import (
 	"time"
 )
 
-// Errors of Eject and Readmit, wrapped with the name they were given.
+// Errors of Eject and Readmit, wrapped with the name they were given, and of a
+// Probe.
 var (
 	// ErrUnknown means that no target has that name.
 	ErrUnknown = errors.New("no such backend")
 	// ErrLast means that no other target is in service.
 	ErrLast = errors.New("no other backend is in service")
+	// ErrUnfit is wrapped by the error of a probe that found out that a target must
+	// not be used at all, however many others are out: it is out of service at once,
+	// until a probe passes.
+	ErrUnfit = errors.New("must not be used")
 	// ErrNotEjected means that the target was not ejected by hand.
 	ErrNotEjected = errors.New("not ejected by hand")
 )
@@ -57,6 +62,8 @@ type Event struct {
 	// Kept says that it is in service though it fails, because as many targets
 	// as may be ejected are out already. Only with Up.
 	Kept bool
+	// Unfit says that it must not be used, by an ErrUnfit. Only without Up.
+	Unfit bool
 	// Reason is a short text for people.
 	Reason string
 	// Time is when it happened, which may be before OnEvent is called.
@@ -356,9 +363,12 @@ func (c *Checker) probe(ctx context.Context, t *target) {
 	if t.urgent { // a request failed meanwhile
 		t.hasten(end.Add(c.params.spacing()))
 	}
-	if err == nil {
+	switch {
+	case err == nil:
 		t.passed(end, c.params)
-	} else {
+	case errors.Is(err, ErrUnfit):
+		t.passes, t.unfit = 0, why
+	default:
 		t.failed(end, c.params)
 	}
 	c.settle(end)

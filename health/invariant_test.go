@@ -22,15 +22,15 @@ type step struct {
 
 var stepGenerator = rapid.Custom(func(t *rapid.T) step {
 	return step{
-		verb: rapid.SampledFrom([]string{"break", "mend", "fail", "succeed", "eject", "readmit", "share", "size", "wait"}).Draw(t, "verb"),
+		verb: rapid.SampledFrom([]string{"break", "loop", "mend", "fail", "succeed", "eject", "readmit", "share", "size", "wait"}).Draw(t, "verb"),
 		name: rapid.SampledFrom([]string{"s0", "s1", "s2", "s3", "s4"}).Draw(t, "name"),
 		n:    rapid.IntRange(1, 10).Draw(t, "n"),
 	}
 })
 
 // TestInvariants plays random histories and holds, after each step: no more
-// than the share is ejected by failures; a target is down only if it fails or
-// is out by hand; none that fails is kept while the share has room; and the
+// than the share is ejected by failures; a target is down only if it fails, is
+// out by hand or unfit; none that fails is kept while the share has room; and the
 // events, put together, say what Status says.
 func TestInvariants(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
@@ -53,6 +53,8 @@ func play(t *testing.T, steps []step) error {
 		switch s.verb {
 		case "break":
 			f.set(errRefused, s.name)
+		case "loop":
+			f.set(errLoop, s.name)
 		case "mend":
 			f.set(nil, s.name)
 		case "fail":
@@ -108,10 +110,10 @@ func (f *farm) check(share float64) error {
 	ejected, out, kept := 0, 0, 0
 	for _, s := range list {
 		failing := !s.FailingSince.IsZero()
-		if !s.Up && !s.ByHand {
+		if !s.Up && !s.ByHand && !s.Unfit {
 			ejected++
 			if !failing {
-				return fmt.Errorf("%s is down, but neither failing nor out by hand", s.Name)
+				return fmt.Errorf("%s is down, but neither failing, nor out by hand, nor unfit", s.Name)
 			}
 		}
 		if !s.Up {

@@ -8,7 +8,7 @@ import "time"
 //	failing, room within the share     → ejected, the longest failing first
 //	failing, no room                   → kept in service
 //	ejected, share or set shrank       → kept in service, the latest ejected first
-//	ejected by hand                    → takes room, never given back here
+//	ejected by hand, or unfit          → takes room, never given back here
 func (c *Checker) settle(now time.Time) {
 	limit := c.params.limit(len(c.order))
 	ejected, out := c.count()
@@ -37,7 +37,7 @@ func (c *Checker) settle(now time.Time) {
 // many are out of service in all.
 func (c *Checker) count() (ejected, out int) {
 	for _, t := range c.order {
-		if t.ejected && !t.byHand {
+		if t.ejected && !t.byHand && t.unfit == "" {
 			ejected++
 		}
 		if !t.up() {
@@ -51,7 +51,7 @@ func (c *Checker) count() (ejected, out int) {
 func (c *Checker) latestEjected() *target {
 	var found *target
 	for _, t := range c.order {
-		if t.ejected && !t.byHand && (found == nil || t.since.After(found.since)) {
+		if t.ejected && !t.byHand && t.unfit == "" && (found == nil || t.since.After(found.since)) {
 			found = t
 		}
 	}
@@ -87,6 +87,7 @@ func (c *Checker) tell(t *target, now time.Time) {
 		Address:  t.Address,
 		Up:       up,
 		Kept:     kept,
+		Unfit:    t.unfit != "",
 		Reason:   t.reason(),
 		Time:     now,
 		HoldDown: t.heldFor,

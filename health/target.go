@@ -15,6 +15,7 @@ type Status struct {
 	Up       bool      // in service
 	Kept     bool      // in service though it fails: too many others are out
 	ByHand   bool      // out of service by Eject, until Readmit
+	Unfit    bool      // out of service by an ErrUnfit, until a probe passes
 	Unproven bool      // in service, and no probe has passed yet
 	Since    time.Time // when Up last changed, or the target was set
 	Reason   string    // of the present state, for people
@@ -33,8 +34,8 @@ type Status struct {
 
 // target is the state of one backend.
 //
-// Three facts decide whether it is in service: byHand (the operator's word),
-// failing (the verdict of probes and requests), and ejected (the verdict carried
+// Four facts decide whether it is in service: byHand (the operator's word), unfit
+// (a probe's word that it must not be used), failing (the verdict of probes and requests), and ejected (the verdict carried
 // out, which the share of Params.MaxEjected may delay). Ejected implies failing.
 type target struct {
 	Target
@@ -52,6 +53,7 @@ type target struct {
 	verdict      string // why it is failing
 	ejected      bool
 	byHand       bool
+	unfit        string // why it must not be used; "" if it may
 	handReason   string
 	note         string // why it is well
 	since        time.Time
@@ -115,6 +117,9 @@ func (t *target) passed(now time.Time, p Params) {
 		t.proven = true
 		t.note = "first probe passed"
 	}
+	if t.unfit != "" {
+		t.unfit, t.note = "", "may be used again"
+	}
 	t.fails = 0
 	t.traffic.Store(0)
 	t.passes++
@@ -162,7 +167,7 @@ func (t *target) keep() {
 }
 
 // up reports whether t is in service.
-func (t *target) up() bool { return !t.byHand && !t.ejected }
+func (t *target) up() bool { return !t.byHand && t.unfit == "" && !t.ejected }
 
 // kept reports whether t is in service though it fails.
 func (t *target) kept() bool { return t.up() && t.failing }
@@ -174,6 +179,8 @@ func (t *target) reason() string {
 		return "ejected by hand"
 	case t.byHand:
 		return "ejected by hand: " + t.handReason
+	case t.unfit != "":
+		return t.unfit
 	case t.ejected:
 		return t.verdict
 	case t.failing:
@@ -189,6 +196,7 @@ func (t *target) status() Status {
 		Up:             t.up(),
 		Kept:           t.kept(),
 		ByHand:         t.byHand,
+		Unfit:          t.unfit != "",
 		Unproven:       t.up() && !t.proven,
 		Since:          t.since,
 		Reason:         t.reason(),
