@@ -15,6 +15,7 @@ import (
 var (
 	errNoPool  = errors.New("no pool takes this application")
 	errNoOwner = errors.New("no backend of the pool may own sessions")
+	errNoTime  = errors.New("the proxy before this one leaves no time for an answer")
 )
 
 // blockedError says that the session may be at a former owner that can't be
@@ -148,6 +149,8 @@ func (c *conn) fail(s *Settings, err error) (keep bool) {
 		o.Reason = HandoffBlocked
 	case errors.As(err, &be):
 		o.Reason = Reason(be.Reason)
+	case err == errNoTime:
+		o.Reason = NoTime
 	default:
 		o.Reason = NoBackend
 	}
@@ -175,7 +178,7 @@ func (c *conn) fail(s *Settings, err error) (keep bool) {
 // mayWait reports whether the trouble is an outage that has not lasted too
 // long to be bridged.
 func (c *conn) mayWait(s *Settings, be *backend.Error) bool {
-	if c.x.place == nil || be != nil && !be.BackendFault() {
+	if c.x.place == nil || be != nil && (!be.BackendFault() || c.x.hurried && be.TimedOut()) {
 		return false
 	}
 	now := time.Now()
@@ -239,15 +242,16 @@ func (r plain) roundTrip(ctx context.Context, x *exchange) error {
 func (r plain) send(ctx context.Context, to *place, x *exchange) error {
 	x.place = to
 	err := to.conns.RoundTrip(ctx, &x.Exchange)
-	r.judge(to, err)
+	r.judge(x, to, err)
 	return err
 }
 
-func (r plain) judge(to *place, err error) {
+// judge tells of the health of a place what an exchange with it for x says.
+func (r plain) judge(x *exchange, to *place, err error) {
 	if err == nil {
 		to.answered()
 	} else if be, ok := err.(*backend.Error); ok {
-		if !be.BackendFault() {
+		if !be.BackendFault() || x.hurried && be.TimedOut() {
 			return
 		}
 		to.failed(time.Now())

@@ -170,7 +170,7 @@ func (t *table) remember(pl plan, window time.Duration) {
 			f := &q.formers[i]
 			f.gone = make([]bool, len(f.owners))
 			for j, place := range f.owners {
-				f.gone[j] = pl.down[t.targetName(place)]
+				f.gone[j] = pl.down[t.targetName(place)] || place.loops.Load()
 			}
 		}
 	}
@@ -290,7 +290,9 @@ func (t *table) places() (all []*place) {
 	for _, q := range t.pools {
 		for _, f := range q.formers {
 			for _, p := range f.owners {
-				add(p)
+				if !p.loops.Load() { // it never held anything
+					add(p)
+				}
 			}
 		}
 	}

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"net"
@@ -37,6 +38,7 @@ type conn struct {
 	renamed renamed
 	granted grant // lock that the last answer told the client of
 	req     wire.Request
+	told    wire.Int // milliseconds that a proxy before this one leaves for req
 	x       exchange
 	outcome Outcome
 	scratch []byte // own answers and rewritten heads
@@ -54,6 +56,9 @@ type exchange struct {
 	moved bool
 
 	handoff time.Duration // spent on finding the session and bringing it over
+	// hurried is that a proxy before this one leaves much less time than this one
+	// would take: that there was no answer says nothing of the backend then.
+	hurried bool
 }
 
 // States of a connection.
@@ -211,7 +216,7 @@ func (c *conn) serveOne(s *Settings, whole int) (keep bool) {
 	if !c.begin() || c.idleDeadline(now, s) != nil {
 		return false
 	}
-	c.x.Request = c.in[:whole]
+	c.x.Request = c.takeBudget(c.in[:whole])
 	if c.req.CloseAfter() {
 		// The length that has no body must not reach the backend, which might
 		// wait for one.
@@ -274,7 +279,7 @@ func (c *conn) serveLong() (keep bool) {
 	if c.nc.SetReadDeadline(c.readUntil) != nil {
 		return false
 	}
-	c.x.Request = c.in[:c.n]
+	c.x.Request = c.takeBudget(c.in[:c.n])
 	c.x.RestLen = int64(c.long + c.req.BodyLen() - c.n)
 	c.x.Rest = c.nc.Conn
 	keep = c.routeOnce(now)
@@ -297,18 +302,22 @@ func (c *conn) route(now time.Time) (keep bool) {
 		defer c.forgetRename()
 	}
 	x.id = keyHash(c.p.salt, x.key.Full)
-	x.Started, x.Deadline = now, now.Add(t.settings.Budget)
+	x.Started, x.Deadline = now, now.Add(c.budget(t.settings))
 	*o = Outcome{
 		Client: c.client, Op: x.Op, App: x.key.App, Session: x.id, Start: now,
 		RequestBytes: int64(len(x.Request)) + x.RestLen, Timeout: x.req.Timeout.N,
 	}
 	if x.key.Digest != nil {
 		o.ID = keyHash(c.p.salt, x.key.SessionID)
+	} else if bytes.HasPrefix(x.key.Full, reserved) {
+		return c.answerReserved(t.settings)
 	}
 	c.p.sawTimeout(x.req.Timeout)
 	c.p.counts.inFlight.Add(1)
 	var err error = errNoPool
-	if q := t.pool(x.key.App); q != nil {
+	if x.hurried && x.Deadline.Sub(now) < leastBudget {
+		err = errNoTime
+	} else if q := t.pool(x.key.App); q != nil {
 		o.Pool = q.name
 		err = q.via.roundTrip(c.p.stopped, x)
 	}

@@ -251,23 +251,19 @@ func (h *handoff) find(ctx context.Context, x *exchange, c *candidates) (*place,
 		c.owner.overtaken().remove(c.id)
 	}
 	if len(c.late) > 0 || c.next != nil {
-		status, err := h.ask(ctx, x, c.owner, wire.Request{Verb: wire.HEAD})
-		if err != nil {
-			return nil, err
-		}
-		if status == wire.StatusOK {
-			return c.owner, nil
+		if has, err := h.has(ctx, x, c.owner); has || err != nil {
+			return c.owner, err
 		}
 	}
 	if at, err := h.bringFirst(ctx, x, c, c.late); at != nil || err != nil {
 		return at, err
 	}
 	if c.next != nil {
-		status, err := h.ask(ctx, x, c.next, wire.Request{Verb: wire.HEAD})
+		has, err := h.has(ctx, x, c.next)
 		if err != nil {
 			return nil, &blockedError{err}
 		}
-		if status == wire.StatusOK {
+		if has {
 			return c.next, nil
 		}
 	}
@@ -325,13 +321,26 @@ func (h *handoff) bring(ctx context.Context, x *exchange, c *candidates, f *plac
 	return found, nil
 }
 
+// errUnsure is the error of a place that does not say whether it has a session:
+// of a proxy that can't ask its own backends, above all.
+var errUnsure = errors.New("can't tell whether the session is there")
+
+// has reports whether the session is at the place.
+func (h *handoff) has(ctx context.Context, x *exchange, at *place) (bool, error) {
+	status, err := h.ask(ctx, x, at, wire.Request{Verb: wire.HEAD})
+	if err == nil && status != wire.StatusOK && status != wire.StatusNotFound {
+		x.place, err = at, errUnsure
+	}
+	return err == nil && status == wire.StatusOK, err
+}
+
 // ask sends a request of the proxy's own for the session and returns the
 // answer's status.
 func (h *handoff) ask(ctx context.Context, x *exchange, at *place, req wire.Request) (int, error) {
 	req.Target, req.Host = x.req.Target, x.req.Host
 	own := backend.Exchange{Op: req.Op(), Request: wire.AppendRequest(nil, &req), Deadline: x.Deadline}
 	err := at.conns.RoundTrip(ctx, &own)
-	h.judge(at, err)
+	h.judge(x, at, err)
 	if err != nil {
 		return 0, err
 	}

@@ -32,7 +32,7 @@ func (m *move) run() (*place, error) {
 		Verb: wire.GET, Target: m.x.req.Target, Host: m.x.req.Host, Exclusive: wire.Acquire,
 	})
 	err := m.f.conns.RoundTrip(m.ctx, &got)
-	m.judge(m.f, err)
+	m.judge(m.x, m.f, err)
 	if err != nil {
 		return nil, err
 	}
@@ -98,7 +98,7 @@ func (m *move) store(got *backend.Exchange) error {
 		put.Rest, put.RestLen = got.TailReader(), got.Tail
 	}
 	err := m.owner.conns.RoundTrip(m.ctx, &put)
-	m.judge(m.owner, err)
+	m.judge(m.x, m.owner, err)
 	if err != nil {
 		return err
 	}
@@ -155,7 +155,7 @@ func (m *move) delete(at *place, req wire.Request) (status int, cookie wire.Int,
 	req.Target, req.Host = m.x.req.Target, m.x.req.Host
 	own := backend.Exchange{Op: wire.OpRemove, Request: wire.AppendRequest(nil, &req), Deadline: m.deadline}
 	err = at.conns.RoundTrip(m.ctx, &own)
-	m.judge(at, err)
+	m.judge(m.x, at, err)
 	if err != nil {
 		return 0, wire.Int{}, err
 	}

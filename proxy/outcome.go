@@ -72,4 +72,5 @@ const (
 	NoBackend      Reason = "no_backend"        // the pool has no backend that may own sessions
 	CutTail        Reason = "cut_tail"          // a long answer broke off after its beginning was sent
 	HandoffBlocked Reason = "handoff_blocked"   // a former owner that may hold the session can't be asked
+	NoTime         Reason = "no_time"           // a proxy before this one leaves no time for an answer; in a loop of proxies all requests end so
 )

@@ -17,6 +17,7 @@ package proxy
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"net"
 	"net/netip"
@@ -45,6 +46,9 @@ type Proxy struct {
 	// after a good answer. It is called for every request and must be quick. nil
 	// is fine.
 	Evidence func(name string, err error)
+	// Serves reports whether a backend can be reached, as far as is known; nil
+	// means that one always can. Proxies before this one ask.
+	Serves func() bool
 	// Changed is called after the table has changed by the clock: a handoff window
 	// ended, or routing that was to come is in force. It is called without any
 	// lock. nil is fine.
@@ -57,6 +61,7 @@ type Proxy struct {
 	moves  moves
 	census census
 	salt   uint64 // of key hashes; set before the first table
+	id     string // of this run; set before the first table
 	// longest is the longest session time-out seen, in minutes.
 	longest atomic.Int64
 
@@ -109,6 +114,9 @@ func (p *Proxy) Reconfigure(s Settings) (Change, error) {
 	}
 	if p.salt == 0 {
 		p.salt = newSalt()
+	}
+	if p.id == "" {
+		p.id = rand.Text()
 	}
 	old := p.before()
 	pl := plan{settings: &s, routing: s.routing(), old: old, down: p.down, now: time.Now()}
@@ -169,37 +177,6 @@ func (p *Proxy) SetUp(name string, up bool) (Change, bool) {
 	}
 	p.publish(t, old)
 	return t.changeFrom(old), true
-}
-
-// SetInstance tells which run of its server answers at a backend, by the nonce
-// of its sentinel. restarted is true if that is another one than before: the
-// server has lost its sessions. twin is another backend that leads to the same
-// server, "" if there is none.
-func (p *Proxy) SetInstance(name, nonce string) (restarted bool, twin string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	t := p.table.Load()
-	place := t.target(name)
-	if place == nil {
-		return false, ""
-	}
-	before, seen := place.instance.Swap(&nonce), place.seen
-	place.seen = time.Now().UnixNano()
-	if before != nil && *before == nonce {
-		return false, ""
-	}
-	if before != nil {
-		// It may have taken sessions, and even have been cut off with them, since
-		// it was restarted: what was overtaken stays so.
-		place.began.Store(seen)
-	}
-	place.join(t.places())
-	for _, other := range t.places() {
-		if other != place && sameServer(other, place) {
-			twin = t.targetName(other)
-		}
-	}
-	return before != nil, twin
 }
 
 // CloseWindows forgets the former owners of a pool's sessions: those that were not

@@ -5,7 +5,7 @@ import "stateproxy/internal/backend"
 // Reasons lists them all: the proxy's own, then those of an exchange with a
 // backend.
 var Reasons = [...]Reason{
-	Malformed, TooLarge, ClientStalled, ClientGone, ClientTLS, NoBackend, CutTail, HandoffBlocked,
+	Malformed, TooLarge, ClientStalled, ClientGone, ClientTLS, NoBackend, CutTail, HandoffBlocked, NoTime,
 
 	Reason(backend.DialRefused), Reason(backend.DialTimeout), Reason(backend.DialError),
 	Reason(backend.TLSName), Reason(backend.TLSUntrusted), Reason(backend.TLSExpired),

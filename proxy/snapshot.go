@@ -41,6 +41,7 @@ type WindowMember struct {
 type PlaceState struct {
 	Name, Address string
 	Instance      string    `json:",omitempty"` // nonce of its sentinel
+	Servers       []string  `json:",omitempty"` // nonces behind it, if it is a proxy
 	LastDown      time.Time `json:",omitzero"`
 	Began         time.Time `json:",omitzero"`
 	Overtaken     []uint64  `json:",omitempty"` // numbers of sessions whose copies there are stale
@@ -86,8 +87,10 @@ func (p *place) state() PlaceState {
 		LastDown: fromNano(p.lastDown()), Began: fromNano(p.began.Load()),
 		TLS: p.security.tls, ServerName: p.security.serverName,
 	}
-	if id := p.instance.Load(); id != nil {
-		s.Instance = *id
+	if in := p.instance.Load(); in != nil && p.isProxy() {
+		s.Servers = in.runs
+	} else if in != nil {
+		s.Instance = in.runs[0]
 	}
 	slices.Sort(s.Overtaken)
 	return s
@@ -151,8 +154,12 @@ func (p *place) restore(s PlaceState) {
 	p.outages.Load().last.Store(toNano(s.LastDown))
 	p.began.Store(toNano(s.Began))
 	p.security = security{tls: s.TLS, serverName: s.ServerName}
-	if s.Instance != "" {
-		p.instance.Store(&s.Instance)
+	switch {
+	case len(s.Servers) > 0:
+		p.instance.Store(&instance{runs: s.Servers})
+		p.setPeer(&Peer{Servers: s.Servers})
+	case s.Instance != "":
+		p.instance.Store(&instance{runs: []string{s.Instance}})
 	}
 	for _, h := range s.Overtaken {
 		p.overtaken().add(h)

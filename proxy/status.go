@@ -68,6 +68,7 @@ type BackendStatus struct {
 	Address      string
 	Weight       int // 0 for a former one
 	State        State
+	Proxy        bool      // it is a proxy itself, with state servers behind it
 	FailingSince time.Time // zero while it answers
 	Conns        ConnStats
 }
@@ -133,7 +134,7 @@ func (p *Proxy) Status() Status {
 }
 
 func (t *table) backendStatus(place *place, down map[string]bool) BackendStatus {
-	b := BackendStatus{Name: t.targetName(place), Address: place.address, State: Former, Conns: ConnStats(place.conns.Stats())}
+	b := BackendStatus{Name: t.targetName(place), Address: place.address, State: Former, Proxy: place.isProxy(), Conns: ConnStats(place.conns.Stats())}
 	if m := memberAt(t.members, place); m != nil {
 		b.Weight, b.State = m.Weight, Up
 		if m.Drain {

@@ -23,8 +23,12 @@ type place struct {
 	outages atomic.Pointer[outages]
 
 	// instance names the run of the server behind the address, as its sentinel
-	// tells; nil while that is not known.
-	instance atomic.Pointer[string]
+	// tells, or those of all servers behind a proxy; nil while that is not known.
+	instance atomic.Pointer[instance]
+	// peer is how the proxy at the address describes itself; nil for a server.
+	peer atomic.Pointer[Peer]
+	// loops is whether requests sent there would come back to this proxy.
+	loops atomic.Bool
 	// began is when the instance before was last seen, in Unix nanoseconds:
 	// nothing from before is there any more.
 	began atomic.Int64
@@ -81,13 +85,13 @@ func (p *place) holdsFrom(ended int64) bool {
 }
 
 // sameServer reports whether a and b are known to be one server under two
-// addresses or names.
+// addresses or names, or two proxies before the same servers.
 func sameServer(a, b *place) bool {
 	if a == b {
 		return true
 	}
 	x, y := a.instance.Load(), b.instance.Load()
-	return x != nil && y != nil && *x == *y
+	return x != nil && y != nil && x.meets(y)
 }
 
 // failed notes that the backend did not answer and returns since when.

@@ -102,7 +102,7 @@ func newApp(c *config.Config, file string, raw []byte, log zerolog.Logger) *app 
 	a.checker.OnEvent = a.healthChanged
 	a.admin = &admin.Admin{Version: version, Commit: buildCommit(), File: file, Health: a.checker.Status}
 	a.admin.ErrorLog = stdlog.New(a.log.Level(zerolog.DebugLevel), "admin: ", 0)
-	a.proxy = &proxy.Proxy{Evidence: a.checker.Report}
+	a.proxy = &proxy.Proxy{Evidence: a.checker.Report, Serves: a.serves}
 	a.proxy.Changed = a.routingChanged
 	sessions := &xray.XRay{}
 	a.xray, a.admin.XRay, a.admin.OnFinding = sessions, sessions, a.findingChanged
@@ -392,10 +392,15 @@ func (a *app) refused(err error) {
 	a.admin.Loaded(admin.Reload{At: time.Now(), Error: err.Error()})
 }
 
-// probe asks a backend whether it is well, and which run of its server it is.
+// probe asks a backend whether it is well, and which run of its server it is, or
+// which proxy.
 func (a *app) probe(ctx context.Context, t health.Target) error {
 	dial := a.proxy.Dialer(t.Name)
-	if err := backend.Probe(ctx, dial, t.Address); err != nil {
+	d, err := backend.Look(ctx, dial, t.Address)
+	if d != nil {
+		return a.peerSeen(t, d, err)
+	}
+	if err != nil {
 		return err
 	}
 	nonce, err := backend.Instance(ctx, dial, t.Address)
@@ -408,10 +413,7 @@ func (a *app) probe(ctx context.Context, t health.Target) error {
 		a.log.Warn().Str("backend", t.Name).Str("address", t.Address).Msg("backend was restarted: the sessions it held are gone")
 		a.admin.Note(admin.Event{Level: admin.Warn, Kind: admin.BackendRestarted, Backend: t.Name, Text: "it was restarted: the sessions it held are gone"})
 	}
-	if twin != "" {
-		a.log.Error().Str("backend", t.Name).Str("twin", twin).Msg("two backends lead to one server: give it one name and address")
-		a.admin.Note(admin.Event{Level: admin.Error, Kind: admin.BackendTwin, Backend: t.Name, Text: "leads to the same server as " + twin + ": give it one name and address"})
-	}
+	a.twinSeen(t, twin)
 	return nil
 }
 
@@ -442,6 +444,8 @@ func (a *app) healthChanged(e health.Event) {
 	l, level, kind := a.log.Warn(), admin.Error, admin.BackendEjected
 	msg := "backend ejected"
 	switch {
+	case e.Unfit:
+		l, kind, msg = a.log.Error(), admin.BackendLoop, "backend leads back to this proxy: it is not used"
 	case e.Up && e.Kept:
 		kind, msg = admin.BackendKept, "backend fails, but so many do that it is kept"
 	case e.Up && !changed:

@@ -52,6 +52,17 @@ func configText(listen, adminAt string, servers map[string]string, round int) st
 	return b.String()
 }
 
+// freeAddress returns a loopback address that nobody listens on.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	return ln.Addr().String()
+}
+
 // replaceFile writes a file as editors do: beside it, then renamed over it.
 func replaceFile(t *testing.T, file, text string) {
 	t.Helper()

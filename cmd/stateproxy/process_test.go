@@ -64,17 +64,6 @@ func (s *processes) restart(name string) {
 	s.servers[name] = s.start(s.address[name], "server", "-listen", s.address[name])
 }
 
-// freeAddress returns a loopback address that nobody listens on.
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	return ln.Addr().String()
-}
-
 // buildBinary builds the command that is tested.
 func buildBinary(t *testing.T) string {
 	t.Helper()

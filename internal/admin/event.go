@@ -33,6 +33,7 @@ const (
 	BackendRestarted  Kind = "backend_restarted"  // and holds no sessions
 	RoutingChanged    Kind = "routing_changed"    // some sessions have another owner now
 	BackendTwin       Kind = "backend_twin"       // leads to the same server as another
+	BackendLoop       Kind = "backend_loop"       // a proxy that leads back to this one: not used
 	BackendEmptied    Kind = "backend_emptied"    // nothing is left on it: it may be shut down
 	CertRenewed       Kind = "cert_renewed"       // other certificates are in force
 	Draining          Kind = "draining"           // the proxy is about to stop

@@ -118,6 +118,8 @@ func (s *snapshot) backendFinding(b proxy.BackendStatus) (Finding, bool) {
 	switch {
 	case b.State == proxy.Down && h.ByHand:
 		f.Kind, f.Text = BackendByHand, "taken out of service by hand: "+h.Reason
+	case b.State == proxy.Down && h.Unfit:
+		f.Level, f.Kind, f.Text = Error, BackendLoop, h.Reason
 	case b.State == proxy.Down && b.Weight == 0: // no session's owner any more
 		f.Kind, f.Text = BackendDown, "former backend out of service: "+cmp.Or(h.Reason, "its health checks failed")
 	case b.State == proxy.Down:

@@ -146,6 +146,7 @@ type placeStatus struct {
 	Address      string        `json:"address"`
 	Weight       int           `json:"weight"`                 // 0 for a former one
 	State        proxy.State   `json:"state"`                  // up, down, draining, coming or former
+	Proxy        bool          `json:"proxy"`                  // it is a proxy itself, with state servers behind it
 	FailingSince time.Time     `json:"failing_since,omitzero"` // of requests: since when none was answered
 	Connections  connsStatus   `json:"connections"`
 	Health       *healthStatus `json:"health,omitempty"` // absent while it is not watched
@@ -173,6 +174,7 @@ type healthStatus struct {
 	Up             bool      `json:"up"`       // in service
 	Kept           bool      `json:"kept"`     // in service though it fails: too many others are out
 	ByHand         bool      `json:"by_hand"`  // taken out of service by hand
+	Loop           bool      `json:"loop"`     // out of service because requests sent there would come back
 	Unproven       bool      `json:"unproven"` // in service, and no probe has passed yet
 	Since          time.Time `json:"since,omitzero"`
 	Reason         string    `json:"reason"` // of the present state, for people
@@ -309,7 +311,7 @@ func ownerStatuses(list []proxy.OwnerStatus) []ownerStatus {
 
 func (s *snapshot) placeStatus(b proxy.BackendStatus) placeStatus {
 	st := placeStatus{
-		Name: b.Name, Address: b.Address, Weight: b.Weight, State: b.State,
+		Name: b.Name, Address: b.Address, Weight: b.Weight, State: b.State, Proxy: b.Proxy,
 		FailingSince: b.FailingSince.UTC(), Connections: connsStatus(b.Conns),
 	}
 	if h, ok := s.health[b.Name]; ok {
@@ -320,7 +322,7 @@ func (s *snapshot) placeStatus(b proxy.BackendStatus) placeStatus {
 
 func healthStatusOf(h health.Status) *healthStatus {
 	return &healthStatus{
-		Up: h.Up, Kept: h.Kept, ByHand: h.ByHand, Unproven: h.Unproven,
+		Up: h.Up, Kept: h.Kept, ByHand: h.ByHand, Loop: h.Unfit, Unproven: h.Unproven,
 		Since: h.Since.UTC(), Reason: h.Reason,
 		ProbedAt: h.Probed.UTC(), ProbeSeconds: h.ProbeTook.Seconds(), ProbeError: h.ProbeErr,
 		ProbesPassed: h.ProbesPassed, ProbesFailed: h.ProbesFailed, RequestsFailed: h.RequestsFailed,

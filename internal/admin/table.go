@@ -59,6 +59,7 @@ var table = []series{
 	{"backend_up", gauge, byBackend, "1 if health checks leave the backend in service, else 0.", each(func(b *proxy.BackendStatus) float64 { return truth(b.State != proxy.Down) })},
 	{"backend_state", gauge, []string{"backend", "state"}, "1 for the state that the backend is in, 0 for the others.", states},
 	{"backend_kept", gauge, byBackend, "1 if the backend fails but is kept in service because too many others are out.", watched(func(h *health.Status) float64 { return truth(h.Kept) })},
+	{"backend_loop", gauge, byBackend, "1 if the backend is a proxy that leads back to this one and therefore is not used, else 0.", watched(func(h *health.Status) float64 { return truth(h.Unfit) })},
 	{"backend_ejections_total", counter, byBackend, "Times that health checks took the backend out of service.", watched(func(h *health.Status) float64 { return float64(h.Falls) })},
 	{"backend_probe_duration_seconds", gauge, byBackend, "Duration of the backend's last probe.", watched(func(h *health.Status) float64 { return h.ProbeTook.Seconds() })},
 	{"backend_probe_success", gauge, byBackend, "1 if the backend's last probe passed, else 0.", watched(func(h *health.Status) float64 { return truth(!h.Probed.IsZero() && h.ProbeErr == "") })},

@@ -72,6 +72,9 @@ func (e *Error) BackendFault() bool {
 	return true
 }
 
+// TimedOut reports whether there was no answer in the time that was given.
+func (e *Error) TimedOut() bool { return e.Reason == Timeout || e.Reason == DialTimeout }
+
 func dialReason(err error) Reason {
 	var handshake *TLSError
 	switch {

@@ -23,6 +23,7 @@ type Exchange struct {
 	Sent     func()    // called when all has been sent, and nothing is needed for another time; may be nil
 	Started  time.Time // the present, for it saves looking at the clock; zero after each use
 	Deadline time.Time // when all must be over
+	Told     bool      // Deadline is what a proxy before this one has asked for
 
 	Response wire.Response // slices into Answer
 	Answer   []byte        // head and body as they came, or their first part
@@ -31,7 +32,8 @@ type Exchange struct {
 	Spent    Spent         // grows with each use, failed ones too; the caller sets it back
 
 	in   answer
-	conn *conn // of an answer with a tail
+	told []byte // the request as it went to a proxy
+	conn *conn  // of an answer with a tail
 	pool *Pool
 }
 
@@ -91,6 +93,7 @@ func (x *Exchange) Release() {
 		x.conn = nil
 	}
 	sock.Recycle(x.in.buf)
+	x.forgetTold()
 	x.in = answer{size: x.in.size}
 	x.Response, x.Answer, x.Tail = wire.Response{}, nil, 0
 }

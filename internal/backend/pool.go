@@ -74,6 +74,7 @@ type Pool struct {
 	Dial DialFunc
 
 	settings atomic.Pointer[Settings]
+	kind     atomic.Int32
 	counts   counters
 
 	mu      sync.Mutex // guards all below
@@ -191,12 +192,16 @@ func (p *Pool) try(s *Settings, c *conn, x *Exchange) *Error {
 	if err := c.setDeadline(x.Deadline); err != nil {
 		return p.fail(c, x, &Error{Reason: SendError, Err: err})
 	}
-	size := len(x.Request)
+	out := x.Request
+	if p.tells(x) {
+		out = x.withBudget()
+	}
+	size := len(out)
 	var written int
 	var err error
 	switch {
 	case x.Rest != nil:
-		if err = sendLong(c, x); err != nil {
+		if err = sendLong(c, x, out); err != nil {
 			return p.fail(c, x, &Error{Reason: RelayError, Sent: true, Err: err})
 		}
 		if x.Sent != nil {
@@ -205,14 +210,15 @@ func (p *Pool) try(s *Settings, c *conn, x *Exchange) *Error {
 		written, err = size, c.ReadLoop(&x.in)
 	case x.Sent != nil:
 		began := time.Now()
-		written, err = c.Write(x.Request)
+		written, err = c.Write(out)
 		x.Spent.Send += time.Since(began)
 		if err == nil {
+			x.forgetTold()
 			x.Sent()
 			err = c.ReadLoop(&x.in)
 		}
 	default:
-		written, err = c.Exchange(x.Request, &x.in)
+		written, err = c.Exchange(out, &x.in)
 		x.Spent.Send += c.Blocked
 	}
 	switch {
@@ -255,11 +261,11 @@ func failure(err error, writing, answering bool) Reason {
 	return Closed
 }
 
-// sendLong sends a request whose body is not all in x.Request.
-func sendLong(c *conn, x *Exchange) error {
+// sendLong sends a request whose body is not all in out.
+func sendLong(c *conn, x *Exchange, out []byte) error {
 	began := time.Now()
 	defer func() { x.Spent.Send += time.Since(began) }()
-	if _, err := c.Write(x.Request); err != nil {
+	if _, err := c.Write(out); err != nil {
 		return err
 	}
 	src := &io.LimitedReader{R: x.Rest, N: x.RestLen}

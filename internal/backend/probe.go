@@ -10,30 +10,44 @@ import (
 	"stateproxy/wire"
 )
 
-// probeTarget is a key that no application can have, for it has no digest.
-const probeTarget = "%2fhealth%2fprobe"
-
-// Probe asks the state server at address for a key that nobody uses and
-// returns nil if it gives the one right answer: 404 with a version header
-// (protocol.md section 12). The error says in plain words what is wrong. dial
-// may be nil.
+// Probe is Look without a description.
 func Probe(ctx context.Context, dial DialFunc, address string) error {
+	_, err := Look(ctx, dial, address)
+	return err
+}
+
+// Look asks whoever answers at address for a key that no session has. A state
+// server is well if it gives the one right answer: 404 with a version header
+// (protocol.md section 12). A stateproxy describes itself, and is well if it
+// reaches a server. The error says in plain words what is wrong; the description
+// is nil unless a stateproxy gave one. dial may be nil.
+func Look(ctx context.Context, dial DialFunc, address string) (*Description, error) {
 	c, err := TLSDialer(dial, nil)(ctx, "tcp", address)
 	if err != nil {
-		return probeDialError(err)
+		return nil, probeDialError(err)
 	}
 	defer c.Close()
 	stop := context.AfterFunc(ctx, func() { c.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
-	req := wire.Request{Verb: wire.HEAD, Target: []byte(probeTarget), Host: []byte("probe")}
+	req := wire.Request{Verb: wire.HEAD, Target: wire.AppendEncoded(nil, []byte(DescriptionKey)), Host: []byte("probe")}
 	if _, err := c.Write(wire.AppendRequest(nil, &req)); err != nil {
-		return fmt.Errorf("send probe: %w", err)
+		return nil, fmt.Errorf("send probe: %w", err)
 	}
 	r := wire.NewReader(c, 512, wire.DefaultMaxHead)
 	var resp wire.Response
 	if err := r.ReadResponse(&resp); err != nil {
-		return probeReadError(err)
+		return nil, probeReadError(err)
 	}
+	if resp.Status == wire.StatusOK && resp.ContentLength.N == 0 {
+		if d := describe(c, r, req.Target); d != nil {
+			return d, d.trouble()
+		}
+	}
+	return nil, probeVerdict(&resp, r)
+}
+
+// probeVerdict says what is wrong with a server's answer, nil if nothing.
+func probeVerdict(resp *wire.Response, r *wire.Reader) error {
 	switch {
 	case resp.Status != wire.StatusNotFound:
 		return fmt.Errorf("answered the probe of an absent key with status %d, want 404", resp.Status)

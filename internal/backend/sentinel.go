@@ -16,9 +16,9 @@ import (
 // was restarted has lost it with all its sessions, one that was merely cut off
 // still has it, and two addresses that show the same one lead to one server.
 const (
-	sentinelTarget  = "%2fstateproxy%2fsentinel"
-	sentinelTimeout = 24 * 60 // minutes; each look renews it
-	sentinelMax     = 256     // bytes of a body that is read
+	sentinelTarget  = "%2fstateproxy%2fsentinel" // Reserved, encoded
+	sentinelTimeout = 24 * 60                    // minutes; each look renews it
+	sentinelMax     = 256                        // bytes of a body that is read
 )
 
 // Instance returns the nonce in the backend's sentinel, which it puts there if
@@ -35,7 +35,7 @@ func Instance(ctx context.Context, dial DialFunc, address string) (string, error
 	r := wire.NewReader(c, 512, wire.DefaultMaxHead)
 	get := wire.Request{Verb: wire.GET, Target: []byte(sentinelTarget), Host: []byte("probe")}
 	for range 2 {
-		status, body, err := ask(c, r, &get, "")
+		status, body, err := ask(c, r, &get, "", sentinelMax)
 		switch {
 		case err != nil:
 			return "", fmt.Errorf("read sentinel: %w", err)
@@ -49,7 +49,7 @@ func Instance(ctx context.Context, dial DialFunc, address string) (string, error
 			Verb: wire.PUT, Target: get.Target, Host: get.Host, Timeout: wire.Some(sentinelTimeout),
 			ContentLength: wire.Some(int64(len(nonce))), ExtraFlags: wire.Some(1),
 		}
-		if status, _, err = ask(c, r, &put, nonce); err != nil {
+		if status, _, err = ask(c, r, &put, nonce, sentinelMax); err != nil {
 			return "", fmt.Errorf("store sentinel: %w", err)
 		} else if status != wire.StatusOK {
 			return "", fmt.Errorf("store sentinel: status %d", status)
@@ -58,7 +58,9 @@ func Instance(ctx context.Context, dial DialFunc, address string) (string, error
 	return "", errors.New("the server does not keep the sentinel")
 }
 
-func ask(c net.Conn, r *wire.Reader, req *wire.Request, body string) (status int, answer string, err error) {
+// ask sends a request and reads the answer, whose body must not be longer than
+// most.
+func ask(c net.Conn, r *wire.Reader, req *wire.Request, body string, most int) (status int, answer string, err error) {
 	if _, err := c.Write(append(wire.AppendRequest(nil, req), body...)); err != nil {
 		return 0, "", err
 	}
@@ -67,7 +69,7 @@ func ask(c net.Conn, r *wire.Reader, req *wire.Request, body string) (status int
 		return 0, "", err
 	}
 	n := resp.BodyLen(req.Verb)
-	if n > sentinelMax {
+	if n > most {
 		return 0, "", fmt.Errorf("a body of %d bytes", n)
 	}
 	b, err := r.ReadBody(nil, n)

@@ -64,6 +64,7 @@ const meanings = {
   no_backend: "no backend may own the session: all of the pool are out",
   cut_tail: "the backend broke off in the middle of a long answer",
   handoff_blocked: "a former owner that may hold the session can't be asked",
+  no_time: "the proxy before this one left no time",
   dial_refused: "the backend's machine is there, the state service is not",
   dial_timeout: "the backend's machine does not answer: down, or a firewall",
   dial_error: "no connection to the backend could be made",

@@ -139,7 +139,7 @@ function makeBackend({ name, address }) {
     const kept = b.state === "up" && b.health?.kept;
     const odd = b.state === "up" && (b.failing_since || b.health?.unproven);
     text(weight, b.weight ? "weight " + b.weight : "not in the config");
-    text(tag, kept ? "failing, kept" : b.health?.by_hand ? "out by hand" : word);
+    text(tag, kept ? "failing, kept" : b.health?.by_hand ? "out by hand" : b.health?.loop ? "loop" : word);
     attribute(tag, "data-tone", kept ? "bad" : odd ? "warn" : tone);
     const began = sinceOf(b);
     text(since, began ? `for ${ago(began)}` : "");
