@@ -129,6 +129,9 @@ func (c *conn) undoGrant() {
 
 // write sends b to the client within the stall limit from now on.
 func (c *conn) write(s *Settings, b []byte, now time.Time) (int, error) {
+	if c.isLeaving() {
+		c.nc.Cork() // so that the client knows with the answer that it is the last one
+	}
 	if d := c.writeUntil.Sub(now); d < s.ClientStall || d > 2*s.ClientStall {
 		c.writeUntil = now.Add(s.ClientStall + s.ClientStall/4)
 		if err := c.nc.SetWriteDeadline(c.writeUntil); err != nil {

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -22,6 +23,8 @@ type conn struct {
 	nc     *sock.Conn
 	client netip.AddrPort
 	state  atomic.Int32
+	until  atomic.Int64 // Unix nanoseconds; when an idle connection closes that is leaving
+	goes   sync.Mutex   // held while leave sets state and deadline
 
 	in   []byte // buffer of what was received; nil while there is nothing
 	n    int    // bytes in it
@@ -31,7 +34,6 @@ type conn struct {
 	readUntil  time.Time // read deadline in force
 	writeUntil time.Time // write deadline in force
 	partial    bool      // the read deadline is the short one, for a request that has begun
-	begun      bool      // state is busy, or was when the proxy began to stop
 	lingering  bool      // read on for a moment before closing
 
 	targets wire.TargetParser
@@ -65,7 +67,7 @@ type exchange struct {
 const (
 	idle    = iota // between two requests
 	busy           // a request is being served
-	leaving        // to be closed at the next chance
+	leaving        // to be closed after the request under way, or the next
 )
 
 func newConn(p *Proxy, nc net.Conn, client netip.AddrPort) *conn {
@@ -81,8 +83,11 @@ func (c *conn) serve() {
 		return
 	}
 	defer c.undoGrant()
-	for c.idleDeadline(time.Now(), c.settings()) == nil && !c.isLeaving() {
+	for c.ready(time.Now()) {
 		err := c.nc.ReadLoop(c)
+		if c.n == 0 && c.isLeaving() && errors.Is(err, os.ErrDeadlineExceeded) {
+			continue // ready takes a last look
+		}
 		if c.long > 0 && err == nil && c.serveLong() {
 			continue
 		}
@@ -98,10 +103,31 @@ func (c *conn) serve() {
 
 func (c *conn) settings() *Settings { return c.p.table.Load().settings }
 
-// leave makes the connection close as soon as no request is under way.
-func (c *conn) leave() {
+// ready makes the connection wait for its next request. It returns false if the
+// connection is to be closed.
+func (c *conn) ready(now time.Time) bool {
+	if c.idleDeadline(now, c.settings()) != nil {
+		return false
+	}
+	if !c.isLeaving() {
+		return true
+	}
+	until := time.Unix(0, c.until.Load())
+	if until.After(now) {
+		return c.nc.SetReadDeadline(until) == nil
+	}
+	// What has come by now is a request, and would be lost.
+	return c.nc.Pending() && c.nc.SetReadDeadline(now.Add(c.settings().ClientStall)) == nil
+}
+
+// leave makes the connection close when it has answered a request, the one under
+// way if there is one, or is idle at the given time.
+func (c *conn) leave(until time.Time) {
+	c.goes.Lock()
+	defer c.goes.Unlock()
+	c.until.Store(until.UnixNano())
 	if c.state.Swap(leaving) == idle {
-		c.nc.SetReadDeadline(time.Unix(1, 0))
+		c.nc.SetReadDeadline(until)
 	}
 }
 
@@ -109,19 +135,18 @@ func (c *conn) leave() {
 // one that leave sets.
 func (c *conn) isLeaving() bool { return c.state.Load() == leaving }
 
-// begin marks that a request is under way. It returns false if the connection
-// is to be closed before.
-func (c *conn) begin() bool {
-	c.begun = c.begun || c.state.CompareAndSwap(idle, busy)
-	return c.begun
+// begin marks that a request is under way. The deadlines that are set for it then
+// are not undone by leave.
+func (c *conn) begin() {
+	if !c.state.CompareAndSwap(idle, busy) && c.isLeaving() {
+		c.goes.Lock()
+		defer c.goes.Unlock()
+	}
 }
 
 // end marks that the request is over. It returns false if the connection is to
 // be closed now.
-func (c *conn) end() bool {
-	c.begun = false
-	return c.state.CompareAndSwap(busy, idle)
-}
+func (c *conn) end() bool { return c.state.CompareAndSwap(busy, idle) }
 
 // Space implements sock.Handler.
 func (c *conn) Space() []byte {
@@ -178,7 +203,7 @@ func (c *conn) Received(n int) (done bool) {
 	}
 	sock.Recycle(c.in)
 	c.in = nil
-	return c.state.Load() == leaving
+	return false
 }
 
 // Partial implements sock.Handler.
@@ -189,9 +214,7 @@ func (c *conn) await(s *Settings) (done bool) {
 	if c.partial {
 		return false
 	}
-	if !c.begin() {
-		return true
-	}
+	c.begin()
 	c.partial = true
 	c.readUntil = time.Now().Add(s.ClientStall)
 	return c.nc.SetReadDeadline(c.readUntil) != nil
@@ -213,7 +236,7 @@ func (c *conn) idleDeadline(now time.Time, s *Settings) error {
 // if the connection is to be closed.
 func (c *conn) serveOne(s *Settings, whole int) (keep bool) {
 	now := time.Now()
-	if !c.begin() || c.idleDeadline(now, s) != nil {
+	if c.begin(); c.idleDeadline(now, s) != nil {
 		return false
 	}
 	c.x.Request = c.takeBudget(c.in[:whole])
@@ -269,9 +292,7 @@ func (c *conn) shedBody() {
 
 // serveLong serves a request whose body streams from the client to the backend.
 func (c *conn) serveLong() (keep bool) {
-	if !c.begin() {
-		return false
-	}
+	c.begin()
 	s := c.settings()
 	now := time.Now()
 	c.partial = true

@@ -19,7 +19,7 @@ func TestLeaveBeforeServeBegins(t *testing.T) {
 		ours, theirs := net.Pipe()
 		defer theirs.Close()
 		c := newConn(p, ours, netip.AddrPort{})
-		c.leave()
+		c.leave(time.Unix(1, 0))
 		start := time.Now()
 		c.serve()
 		if d := time.Since(start); d != 0 {

@@ -73,8 +73,11 @@ type Proxy struct {
 	listeners   map[net.Listener]struct{}
 	conns       map[*conn]struct{}
 	perClient   map[netip.Addr]int
-	closed      bool        // no new connections
-	clock       *time.Timer // makes the next table that only time asks for
+	closed      bool           // no new connections
+	aborted     bool           // nor those that the system had accepted before
+	leaveBy     time.Time      // when idle connections are closed; set with closed
+	clock       *time.Timer    // makes the next table that only time asks for
+	accepting   sync.WaitGroup // calls of Serve; to be waited for before running
 	running     sync.WaitGroup
 
 	stopped context.Context // ends what must not wait any longer
@@ -317,7 +320,9 @@ func (p *Proxy) ServeAs(name string, ln net.Listener) error {
 		p.perClient = map[netip.Addr]int{}
 	}
 	p.listeners[ln] = struct{}{}
+	p.accepting.Add(1)
 	p.mu.Unlock()
+	defer p.accepting.Done()
 	for {
 		nc, err := ln.Accept()
 		if err == nil {
@@ -354,7 +359,7 @@ func (p *Proxy) accept(nc net.Conn, listener string) {
 	c := newConn(p, nc, client)
 	p.mu.Lock()
 	perClient := p.perClient[client.Addr()]
-	if p.closed || len(p.conns) >= s.MaxConns || s.MaxConnsPerClient > 0 && perClient >= s.MaxConnsPerClient {
+	if p.aborted || len(p.conns) >= s.MaxConns || s.MaxConnsPerClient > 0 && perClient >= s.MaxConnsPerClient {
 		p.mu.Unlock()
 		p.counts.refused.Add(1)
 		c.nc.Cut()
@@ -362,6 +367,9 @@ func (p *Proxy) accept(nc net.Conn, listener string) {
 	}
 	p.conns[c] = struct{}{}
 	p.perClient[client.Addr()] = perClient + 1
+	if p.closed { // while this one came in
+		c.leave(p.leaveBy)
+	}
 	p.mu.Unlock()
 	p.counts.accepted.Add(1)
 	p.running.Go(c.serve)
@@ -387,17 +395,25 @@ func addrPort(a net.Addr) netip.AddrPort {
 }
 
 // Shutdown stops accepting, closes connections as soon as no request is under
-// way on them, and returns when all are closed. When ctx ends before, it cuts
-// off what is left and returns ctx's error.
-func (p *Proxy) Shutdown(ctx context.Context) error {
-	p.stopAccepting()
-	p.mu.Lock()
-	for c := range p.conns {
-		c.leave()
-	}
-	p.mu.Unlock()
+// way on them, and returns when all are closed. A request that has come already
+// is under way. When ctx ends before, it cuts off what is left and returns ctx's
+// error.
+func (p *Proxy) Shutdown(ctx context.Context) error { return p.drain(ctx, time.Unix(1, 0)) }
+
+// HandOver is Shutdown for a proxy whose listeners another process serves, so
+// that nobody loses by waiting: a connection stays open until it has carried one
+// more request, and is closed with that answer, or has been idle for so long. A
+// client that uses none that were idle for longer never meets one that is being
+// closed.
+func (p *Proxy) HandOver(ctx context.Context, idle time.Duration) error {
+	return p.drain(ctx, time.Now().Add(idle))
+}
+
+func (p *Proxy) drain(ctx context.Context, leaveBy time.Time) error {
+	p.stopAccepting(leaveBy)
 	done := make(chan struct{})
 	go func() {
+		p.accepting.Wait()
 		p.running.Wait()
 		close(done)
 	}()
@@ -414,21 +430,26 @@ func (p *Proxy) Shutdown(ctx context.Context) error {
 
 // Close cuts off everything at once.
 func (p *Proxy) Close() error {
-	p.stopAccepting()
+	p.stopAccepting(time.Unix(1, 0))
 	p.abort()
+	p.accepting.Wait()
 	p.running.Wait()
 	return nil
 }
 
-func (p *Proxy) stopAccepting() {
+// stopAccepting also has the connections that there are leave.
+func (p *Proxy) stopAccepting(leaveBy time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.closed = true
+	p.closed, p.leaveBy = true, leaveBy
 	if p.clock != nil {
 		p.clock.Stop()
 	}
 	for ln := range p.listeners {
 		ln.Close()
+	}
+	for c := range p.conns {
+		c.leave(leaveBy)
 	}
 }
 
@@ -438,6 +459,7 @@ func (p *Proxy) abort() {
 	if p.stop != nil {
 		p.stop()
 	}
+	p.aborted = true
 	for c := range p.conns {
 		c.nc.Cut()
 	}

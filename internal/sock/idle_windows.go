@@ -25,6 +25,9 @@ const (
 // pooled connection must between two requests.
 func (c *Conn) Idle() bool { return c.poll() == 0 && !c.heldBack() }
 
+// Pending reports whether there is something to be read, as far as can be told.
+func (c *Conn) Pending() bool { return c.poll()&pollRead != 0 }
+
 // PeerClosed reports whether the peer is known to have closed its side, or the
 // connection to be broken.
 func (c *Conn) PeerClosed() bool { return c.poll()&pollBroken != 0 }

@@ -116,6 +116,27 @@ func (c *Conn) PeerClosed() bool {
 	return n == 0 || n < 0 && errno != syscall.EAGAIN && errno != errNoSocket
 }
 
+// Pending reports whether there is something to be read, as far as can be told.
+func (c *Conn) Pending() bool {
+	n, _ := c.peek()
+	return n > 0
+}
+
+// Cork holds back what is written from here on until a packet is full or the
+// connection is closed, so that the end goes out together with the last bytes:
+// whoever has read them knows that nothing can be sent any more. Where the system
+// can't do that it does nothing.
+func (c *Conn) Cork() {
+	cork := func(fd uintptr) { _ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_CORK, 1) }
+	switch {
+	case c.raw == nil:
+	case c.loop.fd != 0:
+		cork(c.loop.fd)
+	default:
+		_ = c.raw.Control(cork) // closed: nothing is written any more
+	}
+}
+
 // errNoSocket stands for a connection that can't be looked at.
 const errNoSocket = syscall.ENOTSOCK
 

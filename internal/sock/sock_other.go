@@ -6,6 +6,9 @@ import "syscall"
 
 type loopState struct{ written int }
 
+// Cork does nothing here.
+func (c *Conn) Cork() {}
+
 func (c *Conn) attach(syscall.RawConn) {}
 
 func (c *Conn) rawLoop([]byte, Handler) error { panic("no raw connection is ever attached here") }

@@ -1,0 +1,110 @@
+package proxy
+
+import (
+	"bytes"
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"stateproxy/internal/sock"
+	"stateproxy/stateserver"
+)
+
+// tcpPair returns both ends of a connection on loopback.
+func tcpPair(t *testing.T) (ours, theirs net.Conn) {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	if theirs, err = net.Dial("tcp", ln.Addr().String()); err != nil {
+		t.Fatal(err)
+	}
+	if ours, err = ln.Accept(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ours.Close(); theirs.Close() })
+	return ours, theirs
+}
+
+const headRequest = "HEAD %2fa HTTP/1.1\r\nHost: a\r\n\r\n"
+
+// A request that has come before its connection is told to leave is answered,
+// whole or not.
+func TestLeaveAnswersWhatHasCome(t *testing.T) {
+	if !sock.TellsDelivery {
+		t.Log("here only a look at the socket of Linux tells what has come")
+		return
+	}
+	s := stateserver.RunT(t)
+	p := &Proxy{}
+	if _, err := p.Reconfigure(Settings{Backends: []Backend{{Name: "s1", Address: s.Addr(), Weight: 1}}}); err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	for _, cut := range []int{0, 5} {
+		ours, theirs := tcpPair(t)
+		c := newConn(p, ours, netip.AddrPort{})
+		if _, err := theirs.Write([]byte(headRequest[:len(headRequest)-cut])); err != nil {
+			t.Fatal(err)
+		}
+		for !c.nc.Pending() {
+			<-time.After(time.Millisecond)
+		}
+		c.leave(time.Unix(1, 0))
+		served := make(chan struct{})
+		go func() {
+			defer close(served)
+			c.serve()
+		}()
+		if _, err := theirs.Write([]byte(headRequest[len(headRequest)-cut:])); err != nil {
+			t.Fatal(err)
+		}
+		var got bytes.Buffer
+		theirs.SetDeadline(time.Now().Add(10 * time.Second))
+		if _, err := got.ReadFrom(theirs); err != nil || !strings.HasPrefix(got.String(), "404 ") {
+			t.Errorf("answer to a request that had come, but for %d bytes = %q, %v; want 404 and the end", cut, got.String(), err)
+		}
+		<-served
+	}
+}
+
+// Who has read the last answer of a connection finds its end there too, so that no
+// request is sent behind it.
+func TestLastAnswerBringsTheEnd(t *testing.T) {
+	if !sock.TellsDelivery {
+		t.Log("answer and end go out in one packet on Linux alone")
+		return
+	}
+	s := stateserver.RunT(t)
+	p := &Proxy{}
+	if _, err := p.Reconfigure(Settings{Backends: []Backend{{Name: "s1", Address: s.Addr(), Weight: 1}}}); err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	for i := range 200 {
+		ours, theirs := tcpPair(t)
+		c := newConn(p, ours, netip.AddrPort{})
+		c.leave(time.Now().Add(time.Hour))
+		served := make(chan struct{})
+		go func() {
+			defer close(served)
+			c.serve()
+		}()
+		if _, err := theirs.Write([]byte(headRequest)); err != nil {
+			t.Fatal(err)
+		}
+		b := make([]byte, 1024)
+		n, err := theirs.Read(b)
+		if err != nil || !bytes.HasSuffix(b[:n], []byte("\r\n\r\n")) {
+			t.Fatalf("answer %d = %q, %v; want a whole one", i, b[:n], err)
+		}
+		if !sock.New(theirs).PeerClosed() {
+			t.Fatalf("answer %d has been read, and the connection seems open; want its end to have come too", i)
+		}
+		<-served
+	}
+}
