@@ -166,11 +166,18 @@ func (t *table) remember(pl plan, window time.Duration) {
 		if q.name == pl.close {
 			q.formers = nil
 		}
+	}
+	t.markGone(pl.down)
+}
+
+// markGone notes which former owners can't be asked.
+func (t *table) markGone(down map[string]bool) {
+	for _, q := range t.pools {
 		for i := range q.formers {
 			f := &q.formers[i]
 			f.gone = make([]bool, len(f.owners))
 			for j, place := range f.owners {
-				f.gone[j] = pl.down[t.targetName(place)] || place.loops.Load()
+				f.gone[j] = down[t.targetName(place)] || place.loops.Load()
 			}
 		}
 	}

@@ -17,6 +17,7 @@ type census struct {
 	missed atomic.Int64 // sessions that found no room
 	size   atomic.Int64
 	since  atomic.Int64 // Unix seconds: when it began to remember
+	known  atomic.Int64 // likewise, what it was told of by another one included
 
 	mu    sync.Mutex // guards apps and index
 	apps  []string   // beginnings of keys, up to the session ID
@@ -54,7 +55,9 @@ const defaultMinutes = 20
 // setLimit sets how many sessions are remembered.
 func (c *census) setLimit(n int) {
 	if before := c.limit.Swap(int64(n)); before <= 0 && n > 0 {
-		c.since.Store(time.Now().Unix())
+		now := time.Now().Unix()
+		c.since.Store(now)
+		c.known.Store(now)
 	}
 }
 
@@ -191,10 +194,19 @@ func expired(seen, minutes, now uint32) bool { return now > seen+60*minutes+60 }
 
 // each calls do with every session that may be alive, until that returns false.
 func (c *census) each(now time.Time, do func(h uint64, key string) bool) {
-	at := uint32(max(now.Unix()-c.since.Load(), 0))
+	c.every(now, func(h uint64, s Seen) bool { return do(h, s.Key) })
+}
+
+// every is each with all that is known of the sessions.
+func (c *census) every(now time.Time, do func(h uint64, s Seen) bool) {
+	since := c.since.Load()
+	at := uint32(max(now.Unix()-since, 0))
+	seen := func(key string, seen, minutes uint32) Seen {
+		return Seen{key, time.Unix(since+int64(seen), 0), minutes}
+	}
 	type known struct {
-		h   uint64
-		key string
+		h uint64
+		s Seen
 	}
 	for i := range c.shards {
 		sh := &c.shards[i]
@@ -205,17 +217,17 @@ func (c *census) each(now time.Time, do func(h uint64, key string) bool) {
 		list := make([]known, 0, len(sh.short)+len(sh.long))
 		for h, s := range sh.short {
 			if int(s.app) < len(apps) && !expired(s.seen, s.minutes, at) {
-				list = append(list, known{h, apps[s.app] + string(s.id[:])})
+				list = append(list, known{h, seen(apps[s.app]+string(s.id[:]), s.seen, s.minutes)})
 			}
 		}
 		for h, s := range sh.long {
 			if !expired(s.seen, s.minutes, at) {
-				list = append(list, known{h, s.key})
+				list = append(list, known{h, seen(s.key, s.seen, s.minutes)})
 			}
 		}
 		sh.mu.Unlock()
 		for _, k := range list {
-			if !do(k.h, k.key) {
+			if !do(k.h, k.s) {
 				return
 			}
 		}

@@ -289,7 +289,7 @@ func (p *Proxy) statusOf(e *evacuation, now time.Time) EvacuationStatus {
 	if e.rate > 0 && e.left > 0 {
 		s.Ends = now.Add(time.Duration(float64(e.left) / e.rate * float64(time.Second)))
 	}
-	known := time.Unix(p.census.since.Load(), 0)
+	known := time.Unix(p.census.known.Load(), 0)
 	if began := fromNano(e.place.began.Load()); began.After(known) {
 		known = began
 	}

@@ -121,21 +121,8 @@ func (p *Proxy) Restore(s Snapshot) error {
 	if err := (&Settings{Backends: s.Routing.Backends, Pools: s.Routing.Pools}).validate(); err != nil {
 		return fmt.Errorf("restore: %w", err)
 	}
-	settings := &Settings{}
-	pl := plan{settings: settings, routing: &s.Routing, down: map[string]bool{}, now: time.Now()}
-	if s.Next != nil {
-		settings.Backends, settings.Pools = s.Next.Backends, s.Next.Pools
-		pl.next, pl.nextAt = s.Next, s.NextAt
-	}
-	settings.setDefaults()
-	for _, name := range s.Down {
-		pl.down[name] = true
-	}
-	t, err := p.build(pl)
+	t, err := p.tableOf(s, nil, time.Now())
 	if err != nil {
-		return fmt.Errorf("restore: %w", err)
-	}
-	if err := p.restoreWindows(t, s, pl.now); err != nil {
 		return fmt.Errorf("restore: %w", err)
 	}
 	for _, ps := range s.Places {
@@ -148,6 +135,25 @@ func (p *Proxy) Restore(s Snapshot) error {
 	p.longest.Store(s.Longest)
 	p.restored = t
 	return nil
+}
+
+// tableOf returns the table that s tells of, with the places that beside has.
+func (p *Proxy) tableOf(s Snapshot, beside *table, now time.Time) (*table, error) {
+	settings := &Settings{}
+	pl := plan{settings: settings, routing: &s.Routing, old: beside, down: map[string]bool{}, now: now}
+	if s.Next != nil {
+		settings.Backends, settings.Pools = s.Next.Backends, s.Next.Pools
+		pl.next, pl.nextAt = s.Next, s.NextAt
+	}
+	settings.setDefaults()
+	for _, name := range s.Down {
+		pl.down[name] = true
+	}
+	t, err := p.build(pl)
+	if err != nil {
+		return nil, err
+	}
+	return t, p.restoreWindows(t, s, now)
 }
 
 func (p *place) restore(s PlaceState) {
