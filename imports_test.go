@@ -35,6 +35,7 @@ var allowed = map[string]struct {
 	"internal/xray":      {[]string{"stateproxy/wire", "stateproxy/proxy"}, "it looks at outcomes and changes nothing"},
 	"internal/logfile":   {nil, "it writes lines and does not know what they say"},
 	"internal/systemd":   {[]string{"golang.org/x/sys/"}, "it speaks to systemd alone"},
+	"internal/handover":  {nil, "it passes sockets and memory on and does not know what they are for"},
 	"deploy":             {nil, "it holds files for others' tools, and tests of them"},
 	"scripts/kubecheck":  {[]string{"gopkg.in/yaml.v3"}, "it checks manifests and knows nothing of what they start"},
 	"scripts/pack":       {nil, "it packs releases and is part of none"},

@@ -38,6 +38,7 @@ type app struct {
 
 	supervisor *systemd.Supervisor // set before run; the zero value is none
 	hup        chan os.Signal      // asks for a look at the config file
+	upgrade    upgrade
 
 	mu        sync.Mutex // guards what follows; held during a reload
 	config    *config.Config
@@ -93,7 +94,7 @@ func newApp(c *config.Config, file string, raw []byte, log zerolog.Logger) *app 
 	a := &app{
 		file: file, raw: raw, level: &levelHook{level: logLevel(c.Log.Level)},
 		listeners: map[string]net.Listener{}, started: make(chan struct{}), fatal: make(chan error, 1), config: c,
-		supervisor: &systemd.Supervisor{}, hup: make(chan os.Signal, 1),
+		supervisor: &systemd.Supervisor{}, hup: make(chan os.Signal, 1), upgrade: newUpgrade(),
 	}
 	a.log = log.Level(zerolog.TraceLevel).Hook(a.level)
 	failed := &failures{log: a.log}
@@ -108,7 +109,7 @@ func newApp(c *config.Config, file string, raw []byte, log zerolog.Logger) *app 
 	a.xray, a.admin.XRay, a.admin.OnFinding = sessions, sessions, a.findingChanged
 	a.admin.Findings = func() []admin.Finding { return admin.SessionFindings(sessions.Findings()) }
 	a.proxy.Done = a.observing(sessions, failed)
-	a.admin.Proxy = a.proxy.Status
+	a.admin.Proxy, a.admin.PID = a.proxy.Status, os.Getpid()
 	a.admin.Actions, a.admin.Token, a.admin.Config = a.actions(), a.token, a.effectiveConfig
 	a.admin.Acted, a.admin.LogLevel, a.admin.Certificates = a.acted, a.level.name, a.shownCertificates
 	return a
@@ -118,6 +119,8 @@ func newApp(c *config.Config, file string, raw []byte, log zerolog.Logger) *app 
 func (a *app) run(ctx context.Context) error {
 	notifyReload(a.hup)
 	defer signal.Stop(a.hup)
+	notifyUpgrade(a.upgrade.asked)
+	defer signal.Stop(a.upgrade.asked)
 	if err := a.start(); err != nil {
 		a.closeAll()
 		return err
@@ -153,14 +156,17 @@ func (a *app) run(ctx context.Context) error {
 		})
 		background.Go(func() { a.forwardReloads(bg, w) })
 	}
-	var err error
-	select {
-	case <-ctx.Done():
-	case err = <-a.fatal:
+	background.Go(a.hearFormer)
+	err := a.await(ctx)
+	if a.upgrade.successor != nil {
+		a.handOver()
+	} else {
+		a.drain()
 	}
-	a.drain()
 	stop()
+	a.upgrade.leave()
 	background.Wait()
+	a.tellSuccessor()
 	a.saveState()
 	a.closeAll()
 	a.serving.Wait()
@@ -194,15 +200,18 @@ func (a *app) die(err error) {
 func (a *app) start() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.restore()
+	if err := a.inherit(); err != nil {
+		return err
+	}
 	if _, err := a.apply(a.config); err != nil {
 		return err
 	}
 	a.log.Info().Str("version", version).Int("backends", len(a.config.Backends)).Msg("stateproxy runs")
 	a.admin.Loaded(admin.Reload{At: time.Now(), OK: true})
+	a.supervisor.Release()
 	a.tellReady()
 	close(a.started)
-	return nil
+	return a.serveInstead()
 }
 
 // address returns where the proxy listens first.
@@ -467,33 +476,5 @@ func (a *app) healthChanged(e health.Event) {
 	if changed {
 		a.checker.SetTargets(healthTargets(a.proxy.Targets()))
 		a.saveState()
-	}
-}
-
-// drain stops accepting and lets requests under way finish.
-func (a *app) drain() {
-	a.mu.Lock()
-	a.draining = true
-	limit := a.config.Timeouts.Drain
-	a.mu.Unlock()
-	a.told(a.supervisor.Stopping())
-	a.admin.Drain()
-	a.log.Info().Dur("limit_ms", limit).Msg("draining")
-	ctx, cancel := context.WithTimeout(context.Background(), limit)
-	defer cancel()
-	if err := a.proxy.Shutdown(ctx); err != nil {
-		a.log.Warn().Err(err).Msg("some requests did not finish in time and were cut off")
-	}
-}
-
-func (a *app) closeAll() {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.proxy.Close()
-	for _, ln := range a.listeners {
-		ln.Close()
-	}
-	if a.adminLn != nil {
-		a.adminLn.Close()
 	}
 }

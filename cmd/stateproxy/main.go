@@ -43,6 +43,7 @@ func commands() []command {
 		{"farm", "simulate an IIS farm against a proxy or state server and look for damage", runFarm},
 		{"drain", "empty a backend so that it can be shut down, or take that back", runDrain},
 		{"unlock", "release a session that has been locked for too long", runUnlock},
+		{"upgrade", "have a running proxy replaced by a new process, without a refused connection", runUpgrade},
 		{"status", "show the state of the proxy on this machine", runStatus},
 		{"tail", "show requests as they end", runTail},
 		{"probe", "try the way to one state server or proxy and say what is wrong", runProbe},

@@ -27,6 +27,9 @@ func runProxy(ctx context.Context, std stdio, args []string) int {
 	if a.supervisor, err = systemd.New(); err != nil {
 		return failed(std, "run", err)
 	}
+	if err := a.upgrade.adopt(a.supervisor); err != nil {
+		return failed(std, "run", err)
+	}
 	if err := a.run(ctx); err != nil {
 		return failed(std, "run", err)
 	}

@@ -40,6 +40,7 @@ import (
 type Admin struct {
 	Version string // of the program; "" is shown as unknown
 	Commit  string // that it was built from; "" is shown as unknown
+	PID     int    // of the process; 0 is not shown
 	File    string // of the config; "" if there is none
 
 	// Proxy and Health return the present state; nil means that there is none.

@@ -37,6 +37,8 @@ const (
 	BackendEmptied    Kind = "backend_emptied"    // nothing is left on it: it may be shut down
 	CertRenewed       Kind = "cert_renewed"       // other certificates are in force
 	Draining          Kind = "draining"           // the proxy is about to stop
+	Upgraded          Kind = "upgraded"           // this process has taken the place of another
+	UpgradeFailed     Kind = "upgrade_failed"     // a new process did not take the place of this one
 	ActionDone        Kind = "action_done"        // what an operator asked for
 	ActionFailed      Kind = "action_failed"      // the same, in vain
 	TokenRefused      Kind = "token_refused"      // someone acts or reads with a wrong token

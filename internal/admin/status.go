@@ -56,6 +56,7 @@ type buildStatus struct {
 	Version   string `json:"version"`
 	Commit    string `json:"commit"`
 	GoVersion string `json:"go_version"`
+	PID       int    `json:"pid,omitempty"` // of the process
 }
 
 // configStatus tells of the config.
@@ -200,7 +201,7 @@ func (s *snapshot) status() *status {
 	st := &status{
 		Version:  schemaVersion,
 		Time:     s.now.UTC(),
-		Build:    buildStatus{s.version(), s.commit(), runtime.Version()},
+		Build:    buildStatus{s.version(), s.commit(), runtime.Version(), s.PID},
 		Ready:    len(problems) == 0,
 		Problems: problems,
 		Draining: s.draining,

@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -37,12 +38,14 @@ type Supervisor struct {
 	sockets []*inherited // those it opened for this process
 }
 
-// inherited is a socket that the manager opened. It stays open in this process
-// too, so that an address that leaves the config can come back to it.
+// inherited is a socket that was open before this process. The manager's stays open
+// in this process too, so that an address that leaves the config can come back to
+// it; a former process's own is for one listener.
 type inherited struct {
 	file    *os.File
 	address net.Addr
 	claimed bool
+	own     bool // a former process's
 }
 
 // New returns the manager that the environment names, the zero Supervisor if it
@@ -59,14 +62,49 @@ func New() (*Supervisor, error) {
 		return nil, err
 	}
 	for _, f := range files {
-		ln, err := net.FileListener(f)
-		if err != nil {
-			return nil, fmt.Errorf("socket %s from the service manager: %w", f.Name(), err)
+		if err := s.Adopt(f, true); err != nil {
+			return nil, err
 		}
-		s.sockets = append(s.sockets, &inherited{file: f, address: ln.Addr()})
-		ln.Close()
 	}
 	return s, nil
+}
+
+// Adopt takes over a listening socket that a former process passed on: one of the
+// manager's, or one of that process's own, which the next fitting Listen takes.
+func (s *Supervisor) Adopt(f *os.File, managers bool) error {
+	ln, err := net.FileListener(f)
+	if err != nil {
+		return fmt.Errorf("%s, which was passed on: %w", f.Name(), err)
+	}
+	defer ln.Close()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sockets = append(s.sockets, &inherited{file: f, address: ln.Addr(), own: !managers})
+	return nil
+}
+
+// Release closes the sockets of a former process that no Listen has taken.
+func (s *Supervisor) Release() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sockets = slices.DeleteFunc(s.sockets, func(in *inherited) bool {
+		if in.own {
+			in.file.Close()
+		}
+		return in.own
+	})
+}
+
+// Sockets returns the manager's sockets. The files stay the Supervisor's.
+func (s *Supervisor) Sockets() (files []*os.File) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, in := range s.sockets {
+		if !in.own {
+			files = append(files, in.file)
+		}
+	}
+	return files
 }
 
 // watchdogInterval returns WATCHDOG_USEC, 0 if it is not meant for this process.
@@ -102,6 +140,12 @@ func (s *Supervisor) Ready(status string) error {
 // reload was refused.
 func (s *Supervisor) Reloading() error {
 	return s.send("RELOADING=1\nMONOTONIC_USEC=" + strconv.FormatInt(monotonic(), 10))
+}
+
+// MainPID tells that another process is the service from now on. From then on the
+// manager may not listen to this one.
+func (s *Supervisor) MainPID(pid int) error {
+	return s.send("MAINPID=" + strconv.Itoa(pid))
 }
 
 // Stopping tells that the process is about to end.
@@ -150,24 +194,27 @@ func (s *Supervisor) send(message string) error {
 	return nil
 }
 
-// Listen returns a listener on the TCP address: on the socket that the manager
-// has there, if any, else on a new one. Closing it leaves the manager's socket
-// open; a later Listen finds it again.
+// Listen returns a listener on the TCP address: on the socket that the manager or
+// a former process has there, if any, else on a new one. Closing it leaves the
+// manager's socket open; a later Listen finds it again.
 func (s *Supervisor) Listen(address string) (net.Listener, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, in := range s.sockets {
-		if !stands(in.address, address) {
-			continue
-		}
-		ln, err := net.FileListener(in.file)
-		if err != nil {
-			return nil, fmt.Errorf("listen on %s with the service manager's socket: %w", address, err)
-		}
-		in.claimed = true
-		return ln, nil
+	i := slices.IndexFunc(s.sockets, func(in *inherited) bool { return stands(in.address, address) })
+	if i < 0 {
+		return net.Listen("tcp", address)
 	}
-	return net.Listen("tcp", address)
+	in := s.sockets[i]
+	ln, err := net.FileListener(in.file)
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s with the socket that was passed on: %w", address, err)
+	}
+	in.claimed = true
+	if in.own {
+		in.file.Close()
+		s.sockets = slices.Delete(s.sockets, i, i+1)
+	}
+	return ln, nil
 }
 
 // Unclaimed returns the addresses of the manager's sockets that Listen was never
@@ -176,7 +223,7 @@ func (s *Supervisor) Unclaimed() (addresses []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, in := range s.sockets {
-		if !in.claimed {
+		if !in.claimed && !in.own {
 			addresses = append(addresses, in.address.String())
 		}
 	}

@@ -47,6 +47,7 @@ func TestMessages(t *testing.T) {
 		want string
 	}{
 		{"ready", func(s *Supervisor) error { return s.Ready("2 of 2 backends") }, "READY=1\nSTATUS=2 of 2 backends"},
+		{"main process", func(s *Supervisor) error { return s.MainPID(4711) }, "MAINPID=4711"},
 		{"stopping", (*Supervisor).Stopping, "STOPPING=1\nSTATUS=draining"},
 	}
 	for _, socket := range []string{filepath.Join(t.TempDir(), "notify"), "@stateproxy-test-" + strconv.Itoa(os.Getpid())} {
@@ -120,6 +121,42 @@ func TestWithoutManager(t *testing.T) {
 	ln.Close()
 	if got := s.Unclaimed(); got != nil {
 		t.Errorf("Unclaimed() = %v; want none", got)
+	}
+}
+
+// A former process's socket is taken once; the manager's stays.
+func TestAdopt(t *testing.T) {
+	s := &Supervisor{}
+	ours, managers, left := passedFile(t), passedFile(t), passedFile(t)
+	for _, p := range []struct {
+		f       *os.File
+		manager bool
+	}{{ours.file, false}, {managers.file, true}, {left.file, false}} {
+		if err := s.Adopt(p.f, p.manager); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Adopt(os.Stdin, false); err == nil {
+		t.Error("Adopt() of what is no socket = nil; want an error")
+	}
+	for _, address := range []string{ours.address, managers.address} {
+		for range 2 {
+			ln, err := s.Listen(address)
+			if err != nil {
+				t.Fatalf("Listen(%s) = %v", address, err)
+			}
+			ln.Close()
+		}
+	}
+	if got := s.Sockets(); len(got) != 1 || got[0] != managers.file {
+		t.Errorf("Sockets() = %v; want the manager's", got)
+	}
+	s.Release()
+	if _, err := left.file.Write(nil); err == nil {
+		t.Error("the socket that nobody took is open after Release; want it closed")
+	}
+	if got := s.Unclaimed(); got != nil {
+		t.Errorf("Unclaimed() = %v; want none of a former process's", got)
 	}
 }
 
