@@ -138,15 +138,17 @@ func TestUpgradeThatFails(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			r := runApp(t, text(server))
-			r.app.upgrade.limit, r.app.upgrade.args = tt.limit, []string{"run", "-config", r.file}
-			r.app.upgrade.program = tt.program
-			if !strings.Contains(tt.program, "/") {
-				r.app.upgrade.program = filepath.Join(t.TempDir(), "new")
-				if err := os.WriteFile(r.app.upgrade.program, []byte("#!/bin/sh\n"+tt.program+"\n"), 0o700); err != nil {
+			file, program := filepath.Join(t.TempDir(), "config.yaml"), tt.program
+			replaceFile(t, file, text(server))
+			if !strings.Contains(program, "/") {
+				program = filepath.Join(t.TempDir(), "new")
+				if err := os.WriteFile(program, []byte("#!/bin/sh\n"+tt.program+"\n"), 0o700); err != nil {
 					t.Fatal(err)
 				}
 			}
+			r := runAppFile(t, file, func(a *app) {
+				a.upgrade.program, a.upgrade.args, a.upgrade.limit = program, []string{"run", "-config", file}, tt.limit
+			})
 			if tt.bad {
 				replaceFile(t, r.file, "listen: nonsense")
 				r.logged("config refused")
