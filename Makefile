@@ -26,7 +26,7 @@ FUZZTIME ?= 10s
 COUNT    ?= 1
 CHECKS   ?= 20000
 
-.PHONY: help build test race histories fuzz lint vuln cover platforms dist wine image tools clean \
+.PHONY: help build test race hostile histories fuzz lint vuln cover platforms dist wine image tools clean \
 	bench bench-peers bench-observe bench-memory bench-growth bench-redis bench-report
 
 help: ## list the targets
@@ -40,6 +40,9 @@ test: ## all checks that this machine can do; says what was left out
 
 race: ## the Go tests under the race detector, COUNT times
 	go test -race -shuffle=on -count=$(COUNT) ./...
+
+hostile: ## hostile clients beside a well-behaved farm for DURATION (10m)
+	./scripts/hostile
 
 histories: ## play CHECKS random histories of handoffs, others than the tests do
 	go test ./proxy -run TestHistories -timeout 2h -rapid.checks=$(CHECKS) -rapid.seed=0 -rapid.nofailfile
