@@ -154,6 +154,10 @@ func (c *conn) fail(s *Settings, err error) (keep bool) {
 		o.Reason = Reason(be.Reason)
 	case err == errNoTime:
 		o.Reason = NoTime
+	case err == errAccess:
+		o.Reason = AppNotAllowed
+	case err == errRate:
+		o.Reason = ClientRequestRate
 	default:
 		o.Reason = NoBackend
 	}
@@ -162,7 +166,7 @@ func (c *conn) fail(s *Settings, err error) (keep bool) {
 	}
 	usable := x.Rest == nil // else part of the body is still on its way
 	switch {
-	case s.OnUnavailable == CloseConn:
+	case s.OnUnavailable == CloseConn && err != errAccess: // which no server could help
 		return false
 	case s.OnUnavailable == Wait && (x.Op == wire.OpGet || x.Op == wire.OpGetExclusive) && c.mayWait(s, be):
 		o.Status = wire.StatusLocked

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"stateproxy/internal/access"
 	"stateproxy/internal/backend"
 	"stateproxy/internal/sock"
 	"stateproxy/wire"
@@ -25,6 +26,10 @@ type conn struct {
 	state  atomic.Int32
 	until  atomic.Int64 // Unix nanoseconds; when an idle connection closes that is leaving
 	goes   sync.Mutex   // held while leave sets state and deadline
+
+	listener string         // that it came in by
+	proxied  bool           // it begins with a header that names the client
+	counted  *access.Client // what the client has used; nil before it is let in
 
 	in   []byte // buffer of what was received; nil while there is nothing
 	n    int    // bytes in it
@@ -79,7 +84,7 @@ func (c *conn) serve() {
 	defer c.p.remove(c)
 	defer c.nc.Close()
 	defer func() { sock.Recycle(c.in) }()
-	if !c.secure() {
+	if !c.arrive() {
 		return
 	}
 	defer c.undoGrant()
@@ -335,17 +340,19 @@ func (c *conn) route(now time.Time) (keep bool) {
 	}
 	c.p.sawTimeout(x.req.Timeout)
 	c.p.counts.inFlight.Add(1)
-	var err error = errNoPool
+	asked, err := now, errNoPool
 	if x.hurried && x.Deadline.Sub(now) < leastBudget {
 		err = errNoTime
 	} else if q := t.pool(x.key.App); q != nil {
 		o.Pool = q.name
-		err = q.via.roundTrip(c.p.stopped, x)
+		if asked, err = c.permit(t.settings, now); err == nil {
+			err = q.via.roundTrip(c.p.stopped, x)
+		}
 	}
 	if err != nil {
 		x.Ended = time.Now()
 	}
-	o.Wait = x.Ended.Sub(now)
+	o.Delay, o.Wait = asked.Sub(now), x.Ended.Sub(asked)
 	o.Moved = x.moved
 	o.Phases = Phases{x.handoff, x.Spent.Queue, x.Spent.Connect, x.Spent.Send, x.Spent.Body}
 	if x.place != nil {

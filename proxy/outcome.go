@@ -23,6 +23,7 @@ type Outcome struct {
 
 	Start         time.Time
 	Duration      time.Duration // from the whole request to the end of its answer
+	Delay         time.Duration // of it, before all else, for a client over Settings.RequestRatePerClient
 	Wait          time.Duration // of it, for the backend
 	RequestBytes  int64
 	ResponseBytes int64
@@ -55,7 +56,7 @@ func (o *Outcome) Answer() time.Duration {
 
 // Reply returns what came after Wait: sending the answer to the client, and
 // fetching the rest of a long one meanwhile.
-func (o *Outcome) Reply() time.Duration { return max(o.Duration-o.Wait, 0) }
+func (o *Outcome) Reply() time.Duration { return max(o.Duration-o.Delay-o.Wait, 0) }
 
 // Reason says why a request got no backend's answer. Its text is stable and fit
 // for a label. Beside those below there are the ones of the exchange with a
@@ -73,4 +74,7 @@ const (
 	CutTail        Reason = "cut_tail"          // a long answer broke off after its beginning was sent
 	HandoffBlocked Reason = "handoff_blocked"   // a former owner that may hold the session can't be asked
 	NoTime         Reason = "no_time"           // a proxy before this one leaves no time for an answer; in a loop of proxies all requests end so
+
+	AppNotAllowed     Reason = "app_access"              // Settings.Access does not let the client use the application
+	ClientRequestRate Reason = "request_rate_per_client" // Settings.RequestRatePerClient is exceeded by far
 )

@@ -1,5 +1,15 @@
 package proxy
 
+// matchAny reports whether s matches one of the patterns.
+func matchAny(patterns []string, s []byte) bool {
+	for _, p := range patterns {
+		if match(p, s) {
+			return true
+		}
+	}
+	return false
+}
+
 // match reports whether s matches pattern, in which * stands for any run of
 // bytes and ? for one. ASCII letters match in either case, as IIS paths do. It
 // takes at most len(pattern)·len(s) steps.

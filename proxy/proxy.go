@@ -26,8 +26,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"stateproxy/internal/access"
 	"stateproxy/internal/backend"
-	"stateproxy/internal/sock"
 )
 
 // ErrClosed is returned by Serve after Shutdown or Close, and by Serve and
@@ -49,6 +49,9 @@ type Proxy struct {
 	// Serves reports whether a backend can be reached, as far as is known; nil
 	// means that one always can. Proxies before this one ask.
 	Serves func() bool
+	// Refused is told of each client connection that is closed before its first
+	// request. It must be quick. nil is fine.
+	Refused func(Refusal)
 	// Changed is called after the table has changed by the clock: a handoff window
 	// ended, or routing that was to come is in force. It is called without any
 	// lock. nil is fine.
@@ -72,7 +75,7 @@ type Proxy struct {
 	retired     []*place // in no table any more, but perhaps with a request under way
 	listeners   map[net.Listener]struct{}
 	conns       map[*conn]struct{}
-	perClient   map[netip.Addr]int
+	clients     access.Clients // those that are connected or were lately
 	closed      bool           // no new connections
 	aborted     bool           // nor those that the system had accepted before
 	leaveBy     time.Time      // when idle connections are closed; set with closed
@@ -85,7 +88,9 @@ type Proxy struct {
 }
 
 type counters struct {
-	accepted, refused, acceptErrors, requests, inFlight atomic.Int64
+	accepted, acceptErrors, requests, inFlight, delayed atomic.Int64
+
+	refused [len(refusals)]atomic.Int64
 }
 
 // Change is what is different in the routing of a new table.
@@ -137,6 +142,7 @@ func (p *Proxy) Reconfigure(s Settings) (Change, error) {
 		}
 	}
 	p.publish(t, old)
+	p.dismiss(&s)
 	p.restored = nil
 	return t.changeFrom(old), nil
 }
@@ -298,12 +304,12 @@ func (p *Proxy) newPlace(b Backend) *place {
 	return made
 }
 
-// Serve is ServeAs without a name.
+// Serve is ServeAs for the listener whose name is "".
 func (p *Proxy) Serve(ln net.Listener) error { return p.ServeAs("", ln) }
 
-// ServeAs accepts clients from ln until the proxy is shut down or closed, then
-// returns ErrClosed; any other error is the listener's. It closes ln. The clients
-// are served as Settings.Listeners says for name.
+// ServeAs accepts clients from ln, on the terms that Settings.Listeners has for
+// name, until the proxy is shut down or closed, then returns ErrClosed; any other
+// error is the listener's. It closes ln.
 func (p *Proxy) ServeAs(name string, ln net.Listener) error {
 	defer ln.Close()
 	if p.table.Load() == nil {
@@ -317,7 +323,6 @@ func (p *Proxy) ServeAs(name string, ln net.Listener) error {
 	if p.listeners == nil {
 		p.listeners = map[net.Listener]struct{}{}
 		p.conns = map[*conn]struct{}{}
-		p.perClient = map[netip.Addr]int{}
 	}
 	p.listeners[ln] = struct{}{}
 	p.accepting.Add(1)
@@ -326,7 +331,7 @@ func (p *Proxy) ServeAs(name string, ln net.Listener) error {
 	for {
 		nc, err := ln.Accept()
 		if err == nil {
-			p.accept(nc, name)
+			p.accept(name, nc)
 			continue
 		}
 		if p.isClosed() {
@@ -347,43 +352,6 @@ func (p *Proxy) isClosed() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.closed
-}
-
-// accept starts serving nc, or closes it if a limit is reached.
-func (p *Proxy) accept(nc net.Conn, listener string) {
-	s := p.table.Load().settings
-	client := addrPort(nc.RemoteAddr())
-	if config := s.Listeners[listener].TLS; config != nil {
-		nc = sock.TLSServer(nc, config)
-	}
-	c := newConn(p, nc, client)
-	p.mu.Lock()
-	perClient := p.perClient[client.Addr()]
-	if p.aborted || len(p.conns) >= s.MaxConns || s.MaxConnsPerClient > 0 && perClient >= s.MaxConnsPerClient {
-		p.mu.Unlock()
-		p.counts.refused.Add(1)
-		c.nc.Cut()
-		return
-	}
-	p.conns[c] = struct{}{}
-	p.perClient[client.Addr()] = perClient + 1
-	if p.closed { // while this one came in
-		c.leave(p.leaveBy)
-	}
-	p.mu.Unlock()
-	p.counts.accepted.Add(1)
-	p.running.Go(c.serve)
-}
-
-func (p *Proxy) remove(c *conn) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	delete(p.conns, c)
-	if n := p.perClient[c.client.Addr()]; n > 1 {
-		p.perClient[c.client.Addr()] = n - 1
-	} else {
-		delete(p.perClient, c.client.Addr())
-	}
 }
 
 func addrPort(a net.Addr) netip.AddrPort {

@@ -6,6 +6,7 @@ import "stateproxy/internal/backend"
 // backend.
 var Reasons = [...]Reason{
 	Malformed, TooLarge, ClientStalled, ClientGone, ClientTLS, NoBackend, CutTail, HandoffBlocked, NoTime,
+	AppNotAllowed, ClientRequestRate,
 
 	Reason(backend.DialRefused), Reason(backend.DialTimeout), Reason(backend.DialError),
 	Reason(backend.TLSName), Reason(backend.TLSUntrusted), Reason(backend.TLSExpired),

@@ -76,9 +76,14 @@ type Settings struct {
 	// names it. None means that requests go to the backends as they came.
 	Aliases []Alias
 
-	// Listeners go by the name that ServeAs is given. One that is not named is
-	// plain. A change is for new connections.
+	// Listeners are the terms of the listeners by the names given to ServeAs; who
+	// comes in by another is let in. A connection whose client may not come in any
+	// more is closed as soon as no request is under way on it.
 	Listeners map[string]Listener
+	// Access is tried in order for each request; the first whose patterns match its
+	// application decides. What none matches is open to everyone. Who may not is
+	// answered by F, whatever OnUnavailable says.
+	Access []AppAccess
 	// BackendTLS is how to shake hands with backends that have TLS set; its
 	// ServerName is not used. nil means TLS 1.2 or later with the system's CAs.
 	// With another value, even an equal one, connections are made anew.
@@ -94,9 +99,18 @@ type Settings struct {
 
 	MaxConns          int // client connections
 	MaxConnsPerClient int // of them from one address; 0 is no limit
-	MaxHead           int // bytes
-	MaxBody           int // bytes
-	MaxWhole          int // bytes; bodies up to it are held whole, longer ones stream
+	// ConnRatePerClient is how many new connections one address may make in a
+	// second, and after a pause ten times as many at once. More are closed. 0 is no
+	// limit.
+	ConnRatePerClient int
+	// RequestRatePerClient is how many requests one address may send in a second.
+	// More wait, up to a quarter of Budget; those that would wait longer are answered
+	// by F. 0 is no limit.
+	RequestRatePerClient int
+
+	MaxHead  int // bytes
+	MaxBody  int // bytes
+	MaxWhole int // bytes; bodies up to it are held whole, longer ones stream
 
 	DialTimeout  time.Duration
 	BackendIdle  time.Duration
@@ -117,7 +131,11 @@ type Settings struct {
 	Remember       int
 	EvacuationRate int // sessions that are moved in a second
 
-	renames []rename // made from Aliases
+	// Made by makeReady and, the first, from Aliases.
+	renames  []rename
+	doors    map[string]*door
+	appRules []appRule
+	guarded  bool // requests are subject to appRules or a rate
 }
 
 // Defaults of Settings.
@@ -152,6 +170,7 @@ func (s *Settings) setDefaults() {
 	def(&s.HandoffDelay, DefaultHandoffDelay)
 	def(&s.EvacuationRate, DefaultEvacuationRate)
 	s.renames = renames(s.Aliases)
+	s.makeReady()
 }
 
 func def[T comparable](field *T, value T) {

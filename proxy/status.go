@@ -20,9 +20,11 @@ const (
 
 // Status is a snapshot of the proxy.
 type Status struct {
-	Conns, InFlight                           int   // now
-	MaxConns                                  int   // that the settings allow
-	Accepted, Refused, AcceptErrors, Requests int64 // since the start
+	Conns, InFlight                           int            // now
+	MaxConns                                  int            // that the settings allow
+	Accepted, Refused, AcceptErrors, Requests int64          // since the start
+	Refusals                                  []RefusalCount // of Refused, every reason
+	Delayed                                   int64          // requests that waited because of RequestRatePerClient
 	Pools                                     []PoolStatus
 	Backends                                  []BackendStatus
 	Evacuations                               []EvacuationStatus
@@ -104,9 +106,10 @@ func (p *Proxy) Targets() []Target {
 func (p *Proxy) Status() Status {
 	c := &p.counts
 	s := Status{
-		InFlight: int(c.inFlight.Load()), Accepted: c.accepted.Load(), Refused: c.refused.Load(),
-		AcceptErrors: c.acceptErrors.Load(), Requests: c.requests.Load(),
+		InFlight: int(c.inFlight.Load()), Accepted: c.accepted.Load(),
+		AcceptErrors: c.acceptErrors.Load(), Requests: c.requests.Load(), Delayed: c.delayed.Load(),
 	}
+	s.Refusals, s.Refused = c.refusalCounts()
 	p.mu.Lock()
 	s.Conns = len(p.conns)
 	down := make(map[string]bool, len(p.down))

@@ -204,12 +204,7 @@ func (p *pool) takes(app []byte) bool {
 	if p.patterns == nil {
 		return true
 	}
-	for _, pattern := range p.patterns {
-		if match(pattern, app) {
-			return true
-		}
-	}
-	return false
+	return matchAny(p.patterns, app)
 }
 
 // owner returns the place that owns the session, nil if nobody may.

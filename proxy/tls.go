@@ -14,11 +14,6 @@ import (
 	"stateproxy/internal/backend"
 )
 
-// Listener says how clients are served that come in at one listener.
-type Listener struct {
-	TLS *tls.Config // nil: plain
-}
-
 var (
 	errNotTLS = errors.New("the client does not speak TLS, which this listener wants")
 	errTLS    = errors.New("the client speaks TLS, which this listener does not")

@@ -77,6 +77,20 @@ func (c *Conn) HoldsBack() bool { _, ok := c.Conn.(*tls.Conn); return ok }
 // Where that can't be told it is false.
 func (c *Conn) Silent() bool { return c.under != nil && !c.under.received }
 
+// Beneath returns the connection that TLS runs over, for what comes before the
+// handshake; what is read from it is not the peer's for Silent. Without TLS it is
+// the connection itself.
+func (c *Conn) Beneath() net.Conn {
+	t, ok := c.Conn.(*tls.Conn)
+	switch {
+	case !ok:
+		return c.Conn
+	case c.under != nil:
+		return c.under.Conn
+	}
+	return t.NetConn()
+}
+
 // heldBack reports whether the TLS connection holds bytes that were not read, or
 // has read the peer's farewell.
 func (c *Conn) heldBack() bool {

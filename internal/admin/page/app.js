@@ -65,6 +65,8 @@ const meanings = {
   cut_tail: "the backend broke off in the middle of a long answer",
   handoff_blocked: "a former owner that may hold the session can't be asked",
   no_time: "the proxy before this one left no time",
+  app_access: "a rule of access keeps the client's address from the application",
+  request_rate_per_client: "the client's address sends far more than it may",
   dial_refused: "the backend's machine is there, the state service is not",
   dial_timeout: "the backend's machine does not answer: down, or a firewall",
   dial_error: "no connection to the backend could be made",
