@@ -97,7 +97,7 @@ func describe(e *zerolog.Event, o *proxy.Outcome) *zerolog.Event {
 		name string
 		took time.Duration
 	}{
-		{"handoff_ms", p.Handoff}, {"queue_ms", p.Queue}, {"connect_ms", p.Connect}, {"send_ms", p.Send},
+		{"delay_ms", o.Delay}, {"handoff_ms", p.Handoff}, {"queue_ms", p.Queue}, {"connect_ms", p.Connect}, {"send_ms", p.Send},
 		{"answer_ms", o.Answer()}, {"body_ms", p.Body}, {"reply_ms", o.Reply()},
 	} {
 		if phase.took > 0 {

@@ -23,7 +23,7 @@ func slowOutcome() *proxy.Outcome {
 	const ms = time.Millisecond
 	return &proxy.Outcome{
 		Client: netip.MustParseAddrPort("10.0.0.21:50123"), Op: wire.OpGetExclusive, App: []byte("/LM/W3SVC/2/ROOT/Shop"), Session: 0xabc,
-		Pool: "shop", Backend: "s1", Status: 400, Reason: "timeout", Err: errors.New("no answer"), Duration: 1100 * ms, Wait: 1000 * ms,
+		Pool: "shop", Backend: "s1", Status: 400, Reason: "timeout", Err: errors.New("no answer"), Duration: 1107 * ms, Delay: 7 * ms, Wait: 1000 * ms,
 		Phases:       proxy.Phases{Handoff: 100 * ms, Queue: 50 * ms, Connect: 20 * ms, Send: 10 * ms, Body: 5 * ms},
 		RequestBytes: 120, ResponseBytes: 90, Moved: true, LockReleased: true,
 	}
@@ -80,7 +80,7 @@ func TestRequestLogFields(t *testing.T) {
 	r.note(slowOutcome())
 	const want = `{"level":"info","op":"get_exclusive","client":"10.0.0.21:50123","status":400,"session":"0000000000000abc",` +
 		`"application":"/LM/W3SVC/2/ROOT/Shop","pool":"shop","backend":"s1","reason":"timeout","error":"no answer",` +
-		`"duration_ms":1100,"wait_ms":1000,"handoff_ms":100,"queue_ms":50,"connect_ms":20,"send_ms":10,"answer_ms":815,"body_ms":5,"reply_ms":100,` +
+		`"duration_ms":1107,"wait_ms":1000,"delay_ms":7,"handoff_ms":100,"queue_ms":50,"connect_ms":20,"send_ms":10,"answer_ms":815,"body_ms":5,"reply_ms":100,` +
 		`"request_bytes":120,"response_bytes":90,"moved":true,"lock_released":true,"message":"slow request"}` + "\n"
 	if out.String() != want {
 		t.Errorf("note wrote %s; want %s", out, want)

@@ -59,6 +59,7 @@ type tailRequest struct {
 	Status          int
 	Reason, Error   string
 	MS              float64
+	DelayMS         float64 `json:"delay_ms"`
 	WaitMS          float64 `json:"wait_ms"`
 	HandoffMS       float64 `json:"handoff_ms"`
 	QueueMS         float64 `json:"queue_ms"`
@@ -140,9 +141,9 @@ func (q *tailRequest) phases() string {
 		name string
 		ms   float64
 	}{
-		{"handoff", q.HandoffMS}, {"queue", q.QueueMS}, {"connect", q.ConnectMS}, {"send", q.SendMS},
+		{"delay", q.DelayMS}, {"handoff", q.HandoffMS}, {"queue", q.QueueMS}, {"connect", q.ConnectMS}, {"send", q.SendMS},
 		{"answer", q.WaitMS - q.HandoffMS - q.QueueMS - q.ConnectMS - q.SendMS - q.BodyMS},
-		{"body", q.BodyMS}, {"reply", q.MS - q.WaitMS},
+		{"body", q.BodyMS}, {"reply", q.MS - q.DelayMS - q.WaitMS},
 	} {
 		if p.ms >= 0.05 {
 			fmt.Fprintf(&b, "  %s %.1f", p.name, p.ms)

@@ -89,8 +89,8 @@ func TestTailText(t *testing.T) {
 			"  10.0.0.1:5             get                00000000000000ff  200     s1                 1.3       1.0       120        90  /LM\n"},
 		{"failed", `{"op":"set","status":0,"reason":"no_backend","error":"pool x"}`, "closed  -                  0.0       0.0         0         0    no_backend: pool x\n"},
 		{"marks", `{"op":"get","status":423,"moved":true,"lock_released":true}`, "moved here  lock given back\n"},
-		{"phases", `{"op":"get","status":200,"moved":true,"ms":100,"wait_ms":90,"handoff_ms":40,"queue_ms":20,"connect_ms":0.04,"body_ms":5}`,
-			"  handoff 40.0  queue 20.0  answer 25.0  body 5.0  reply 10.0  moved here\n"},
+		{"phases", `{"op":"get","status":200,"moved":true,"ms":103,"delay_ms":3,"wait_ms":90,"handoff_ms":40,"queue_ms":20,"connect_ms":0.04,"body_ms":5}`,
+			"  delay 3.0  handoff 40.0  queue 20.0  answer 25.0  body 5.0  reply 10.0  moved here\n"},
 		{"hostile", `{"app":"\u001b[2J\nx","status":200}`, "\\x1b[2J\\nx\n"},
 		{"dropped", `{"dropped":12,"status":200}`, "... 12 requests left out: more came than could be shown\n"},
 	}

@@ -16,6 +16,7 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"stateproxy/internal/xray"
+	"stateproxy/proxy"
 )
 
 // expression is one in the alerts or the dashboard.
@@ -51,7 +52,7 @@ func exposed(t *testing.T) map[string][]string {
 // bounded are the labels whose values are fixed.
 func bounded() map[string][]string {
 	return map[string][]string{
-		"reason": reasons[:], "op": opNames(), "status": statuses[:], "job": {"stateproxy"},
+		"reason": append(refusalReasons(), reasons[:]...), "op": opNames(), "status": statuses[:], "job": {"stateproxy"},
 		"state": {"up", "down", "draining", "coming", "former", "idle", "busy"}, "result": {"ok", "refused"},
 		"kind": kindNames(),
 	}
@@ -62,6 +63,14 @@ func kindNames() (names []string) {
 		names = append(names, string(k))
 	}
 	return append(names, other)
+}
+
+// refusalReasons are those of client connections that were refused.
+func refusalReasons() (list []string) {
+	for _, r := range new(proxy.Proxy).Status().Refusals {
+		list = append(list, string(r.Reason))
+	}
+	return list
 }
 
 var (
@@ -263,7 +272,7 @@ func TestGrafanaDashboard(t *testing.T) {
 // in the handbook.
 func TestOperationsExplainReasons(t *testing.T) {
 	text := doc(t, "operations.md")
-	for _, reason := range reasons {
+	for _, reason := range append(refusalReasons(), reasons[:]...) {
 		if !strings.Contains(text, "\n| `"+reason+"` |") {
 			t.Errorf("docs/operations.md has no row for the reason %s", reason)
 		}

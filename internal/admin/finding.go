@@ -20,6 +20,7 @@ const (
 	BackendFailing  Kind = "backend_failing"  // in service, but fails
 	RequestsFailing Kind = "requests_failing" // some in the last minute
 	ClientsRefused  Kind = "clients_refused"  // a limit of connections was reached in the last minute
+	ClientsShutOut  Kind = "clients_shut_out" // connections that no limit is against, in the last minute
 	RefusedConfig   Kind = "refused_config"   // the file is not what is in force
 	BackendDraining Kind = "backend_draining" // is being emptied
 	CertExpires     Kind = "cert_expires"     // a certificate does soon, or has expired
@@ -29,8 +30,8 @@ const (
 
 // kinds lists them all, those of xray, too.
 var kinds = func() []Kind {
-	list := []Kind{NotReady, BackendDown, BackendByHand, BackendFailing, RequestsFailing, ClientsRefused, RefusedConfig,
-		BackendDraining, CertExpires, CertRefused, RoutingIsToCome}
+	list := []Kind{NotReady, BackendDown, BackendByHand, BackendFailing, RequestsFailing, ClientsRefused, ClientsShutOut,
+		RefusedConfig, BackendDraining, CertExpires, CertRefused, RoutingIsToCome}
 	for _, k := range xray.Kinds {
 		list = append(list, Kind(k))
 	}
@@ -153,7 +154,7 @@ func (s *snapshot) drainText(name string) string {
 
 // trafficFindings tells of requests that failed in the last minute.
 func (s *snapshot) trafficFindings() (list []Finding) {
-	failed, refused := s.history.lately()
+	failed, refused, shut := s.history.lately()
 	n, most := int64(0), 0
 	for i, v := range failed {
 		if slices.Contains(clientReasons, proxy.Reason(reasons[i])) {
@@ -168,9 +169,13 @@ func (s *snapshot) trafficFindings() (list []Finding) {
 		list = append(list, Finding{Level: Error, Kind: RequestsFailing,
 			Text: fmt.Sprintf("%s failed in the last minute, mostly for %s", several(n, "request"), reasons[most])})
 	}
-	if refused > 0 {
+	if n := refused - shut; n > 0 {
 		list = append(list, Finding{Level: Error, Kind: ClientsRefused,
-			Text: fmt.Sprintf("%s refused in the last minute: a limit is reached", several(refused, "client connection"))})
+			Text: fmt.Sprintf("%s refused in the last minute: a limit is reached", several(n, "client connection"))})
+	}
+	if shut > 0 {
+		list = append(list, Finding{Level: Warn, Kind: ClientsShutOut,
+			Text: fmt.Sprintf("%s shut out in the last minute, for their address or how they began", several(shut, "client connection"))})
 	}
 	return list
 }

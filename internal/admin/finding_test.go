@@ -107,10 +107,11 @@ func TestTrafficFindings(t *testing.T) {
 		a.Observe(&proxy.Outcome{Pool: "default", Backend: "s1", Reason: "timeout"})
 		a.Observe(&proxy.Outcome{Pool: "default", Backend: "s1", Reason: "timeout"})
 		a.Observe(&proxy.Outcome{Pool: "default", Backend: "s1", Reason: "dial_refused"})
-		state.Refused = 4
+		state.Refused = 6
+		state.Refusals = []proxy.RefusalCount{{Reason: proxy.ClientConnLimit, Count: 4}, {Reason: proxy.NotAllowed, Count: 1}, {Reason: proxy.BadProxyHeader, Count: 1}}
 		began := time.Now()
-		if got := levels(); !strings.Contains(got, "requests_failing 3 requests failed in the last minute, mostly for timeout") || !strings.Contains(got, "clients_refused 4 client") {
-			t.Errorf("after failures: %s; want both findings", got)
+		if got := levels(); !strings.Contains(got, "requests_failing 3 requests failed in the last minute, mostly for timeout") || !strings.Contains(got, "clients_refused 4 client") || !strings.Contains(got, "clients_shut_out 2 client") {
+			t.Errorf("after failures: %s; want the three findings", got)
 		}
 		v := a.snapshot().verdict()
 		if v.Level != Error || !v.Since.Equal(began) {
@@ -129,8 +130,8 @@ func TestTrafficFindings(t *testing.T) {
 		for _, e := range a.feed.recent() {
 			kinds = append(kinds, string(e.Kind))
 		}
-		if got := strings.Join(kinds, " "); got != "finding_ended finding_ended finding_began finding_began" {
-			t.Errorf("events: %s; want two that began, then ended", got)
+		if got := strings.Join(kinds, " "); got != "finding_ended finding_ended finding_ended finding_began finding_began finding_began" {
+			t.Errorf("events: %s; want three that began, then ended", got)
 		}
 	})
 }

@@ -24,6 +24,7 @@ const (
 type point struct {
 	at                               time.Time // end of the interval
 	requests, locked, moved, refused int64
+	shut                             int64 // of refused, those that no limit is the reason for
 	failures                         [len(reasons)]uint32
 	p50, p99                         float32 // seconds
 	conns, inFlight                  int     // at its end
@@ -120,17 +121,18 @@ func (h *history) add(s *snapshot) sampleStatus {
 }
 
 // lately adds up the last minute.
-func (h *history) lately() (failed [len(reasons)]uint32, refused int64) {
+func (h *history) lately() (failed [len(reasons)]uint32, refused, shut int64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	points := h.fine.points
 	for _, p := range points[max(0, len(points)-60):] {
 		refused += p.refused
+		shut += p.shut
 		for i, n := range p.failures {
 			failed[i] += n
 		}
 	}
-	return failed, refused
+	return failed, refused, shut
 }
 
 // historyStatus is the answer to /api/v1/history.

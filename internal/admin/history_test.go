@@ -67,7 +67,7 @@ func TestHistoryCounts(t *testing.T) {
 		if again := a.history.add(a.snapshot()); again.Requests != 0 || again.Failed != 0 || again.P99 != 0 || again.Backends["s1"].Requests != 0 {
 			t.Errorf("add() of a quiet second = %+v; want zeros", again)
 		}
-		failed, _ := a.history.lately()
+		failed, _, _ := a.history.lately()
 		if failed[reasonIndex("timeout")] != 1 || failed[reasonIndex(proxy.Malformed)] != 1 {
 			t.Errorf("lately() = %v; want one timeout and one malformed", failed)
 		}

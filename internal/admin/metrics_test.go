@@ -21,6 +21,8 @@ func busy() *Admin {
 	s := farm()
 	s.Conns, s.InFlight, s.Accepted, s.Refused, s.AcceptErrors, s.Requests = 4, 3, 50, 2, 1, 99
 	s.MaxConns = 70
+	s.Refusals = []proxy.RefusalCount{{Reason: proxy.ConnLimit, Count: 2}, {Reason: proxy.NotAllowed}}
+	s.Delayed = 8
 	s.Pools[0].Windows = []proxy.WindowStatus{{Ended: at, Until: at.Add(time.Hour), Moved: .25}}
 	s.Backends[0].Conns = proxy.ConnStats{Open: 7, Idle: 5, Busy: 3, Waiting: 1, Dials: 11, DialErrors: 12, Reused: 13,
 		Repeated: 14, Dropped: 15, Waits: 16, Refused: 17, LateReleased: 18}
@@ -108,9 +110,11 @@ var busyLines = []string{
 	`client_connections 4`,
 	`client_connections_limit 70`,
 	`client_connections_total 50`,
-	`client_connections_refused_total 2`,
+	`client_connections_refused_total{reason="connections"} 2`,
+	`client_connections_refused_total{reason="access"} 0`,
 	`client_accept_errors_total 1`,
 	`requests_in_flight 3`,
+	`requests_delayed_total 8`,
 	`backend_up{backend="s1"} 1`,
 	`backend_up{backend="s2"} 0`,
 	`backend_state{backend="s2",state="down"} 1`,

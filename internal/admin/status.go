@@ -81,7 +81,7 @@ type reloadStatus struct {
 type clientStatus struct {
 	Connections  int   `json:"connections"` // now
 	Accepted     int64 `json:"accepted"`
-	Refused      int64 `json:"refused"` // closed at once: a limit was reached
+	Refused      int64 `json:"refused"` // closed before their first request
 	AcceptErrors int64 `json:"accept_errors"`
 }
 

@@ -52,9 +52,10 @@ var table = []series{
 	{"client_connections", gauge, nil, "Open client connections.", one(func(s *snapshot) float64 { return float64(s.proxy.Conns) })},
 	{"client_connections_limit", gauge, nil, "Client connections that the config allows.", one(func(s *snapshot) float64 { return float64(s.proxy.MaxConns) })},
 	{"client_connections_total", counter, nil, "Client connections accepted.", one(func(s *snapshot) float64 { return float64(s.proxy.Accepted) })},
-	{"client_connections_refused_total", counter, nil, "Client connections closed at once because a limit was reached.", one(func(s *snapshot) float64 { return float64(s.proxy.Refused) })},
+	{"client_connections_refused_total", counter, []string{"reason"}, "Client connections closed before their first request, by reason.", refusals},
 	{"client_accept_errors_total", counter, nil, "Failures to accept a client connection, such as a lack of descriptors.", one(func(s *snapshot) float64 { return float64(s.proxy.AcceptErrors) })},
 	{"requests_in_flight", gauge, nil, "Requests being routed.", one(func(s *snapshot) float64 { return float64(s.proxy.InFlight) })},
+	{"requests_delayed_total", counter, nil, "Requests that waited because their client's address was over limits.request_rate_per_client.", one(func(s *snapshot) float64 { return float64(s.proxy.Delayed) })},
 
 	{"backend_up", gauge, byBackend, "1 if health checks leave the backend in service, else 0.", each(func(b *proxy.BackendStatus) float64 { return truth(b.State != proxy.Down) })},
 	{"backend_state", gauge, []string{"backend", "state"}, "1 for the state that the backend is in, 0 for the others.", states},
@@ -158,6 +159,12 @@ func requests(s *snapshot, to *sink) {
 func failures(s *snapshot, to *sink) {
 	for i, reason := range reasons {
 		to.add(s.counts.total(func(s *shard) *atomic.Int64 { return &s.failures[i] }), reason)
+	}
+}
+
+func refusals(s *snapshot, to *sink) {
+	for _, r := range s.proxy.Refusals {
+		to.add(float64(r.Count), string(r.Reason))
 	}
 }
 

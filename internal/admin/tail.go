@@ -39,6 +39,7 @@ type tailLine struct {
 	Reason        string    `json:"reason,omitempty"`  // why it failed
 	Error         string    `json:"error,omitempty"`   // the cause, for people
 	Milliseconds  float64   `json:"ms"`
+	DelayMS       float64   `json:"delay_ms,omitempty"`   // of it, before all else, for a client over its rate
 	WaitMS        float64   `json:"wait_ms"`              // of it, for the backend
 	HandoffMS     float64   `json:"handoff_ms,omitempty"` // of the wait, as is what follows; absent if it did not happen
 	QueueMS       float64   `json:"queue_ms,omitempty"`
@@ -92,7 +93,7 @@ func tailLineOf(o *proxy.Outcome) tailLine {
 	l := tailLine{
 		Time: o.Start.UTC(), Client: o.Client.String(), Op: opName(opIndex(o.Op)),
 		App: shortText(string(o.App[:min(len(o.App), maxTailText)])), Pool: o.Pool, Backend: o.Backend,
-		Status: o.Status, Reason: string(o.Reason), Milliseconds: milliseconds(o.Duration), WaitMS: milliseconds(o.Wait),
+		Status: o.Status, Reason: string(o.Reason), Milliseconds: milliseconds(o.Duration), DelayMS: milliseconds(o.Delay), WaitMS: milliseconds(o.Wait),
 		RequestBytes: o.RequestBytes, ResponseBytes: o.ResponseBytes, Moved: o.Moved, LockReleased: o.LockReleased,
 	}
 	p := &o.Phases

@@ -67,6 +67,7 @@ func TestTail(t *testing.T) {
 	o := request()
 	o.Backend, o.Status, o.Reason, o.Err = "", 0, proxy.NoBackend, errors.New("pool shop has\xff none")
 	o.Moved, o.LockReleased = true, true
+	o.Delay = 6000
 	o.Phases = proxy.Phases{Handoff: 1000, Queue: 2000, Connect: 3000, Send: 4000, Body: 5000}
 	o.App = []byte(strings.Repeat("<script>\xff", 100))
 	a.Observe(o)
@@ -77,8 +78,8 @@ func TestTail(t *testing.T) {
 	if line.Status != 0 || line.Reason != "no_backend" || line.Error != "pool shop has? none" || !line.Moved || !line.LockReleased || len(line.App) > maxTailText {
 		t.Errorf("line = %+v; want status 0, no_backend, the error, moved, lock released, a short app", line)
 	}
-	if got := []float64{line.HandoffMS, line.QueueMS, line.ConnectMS, line.SendMS, line.BodyMS}; !slices.Equal(got, []float64{.001, .002, .003, .004, .005}) {
-		t.Errorf("phases = %v; want 1 to 5 µs", got)
+	if got := []float64{line.HandoffMS, line.QueueMS, line.ConnectMS, line.SendMS, line.BodyMS, line.DelayMS}; !slices.Equal(got, []float64{.001, .002, .003, .004, .005, .006}) {
+		t.Errorf("phases = %v; want 1 to 6 µs", got)
 	}
 }
 

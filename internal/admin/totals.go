@@ -1,8 +1,10 @@
 package admin
 
 import (
+	"slices"
 	"time"
 
+	"stateproxy/proxy"
 	"stateproxy/wire"
 )
 
@@ -13,6 +15,7 @@ type totals struct {
 	locked   int64 // answers 423
 	moved    int64
 	refused  int64 // client connections
+	shut     int64 // of them, those that no limit is the reason for
 	failures [len(reasons)]int64
 	times    buckets
 	backends map[string]backendTotals
@@ -71,7 +74,7 @@ func (b *buckets) quantile(q float64) float64 {
 // totals adds up the counters.
 func (s *snapshot) totals() *totals {
 	c := &s.counts
-	t := &totals{at: s.now, refused: s.proxy.Refused, backends: make(map[string]backendTotals, len(s.proxy.Backends))}
+	t := &totals{at: s.now, refused: s.proxy.Refused, shut: s.shutOut(), backends: make(map[string]backendTotals, len(s.proxy.Backends))}
 	for i := range c.shards {
 		shard := &c.shards[i]
 		t.moved += shard.moved.Load()
@@ -108,6 +111,19 @@ func (s *snapshot) totals() *totals {
 	return t
 }
 
+// limitReasons are those of connections that were refused for a limit.
+var limitReasons = []proxy.Reason{proxy.ConnLimit, proxy.ClientConnLimit, proxy.ClientConnRate}
+
+// shutOut counts the connections whose clients are not to come in at all.
+func (s *snapshot) shutOut() (n int64) {
+	for _, r := range s.proxy.Refusals {
+		if !slices.Contains(limitReasons, r.Reason) {
+			n += r.Count
+		}
+	}
+	return n
+}
+
 func (h *histogram) addTo(b *buckets) {
 	for i := range h.buckets {
 		b[i] += h.buckets[i].Load()
@@ -124,6 +140,7 @@ func (t *totals) since(before *totals) point {
 		locked:   max(0, t.locked-before.locked),
 		moved:    max(0, t.moved-before.moved),
 		refused:  max(0, t.refused-before.refused),
+		shut:     max(0, t.shut-before.shut),
 		p50:      float32(times.quantile(.5)), p99: float32(times.quantile(.99)),
 	}
 	for i := range p.failures {
