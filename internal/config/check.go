@@ -15,6 +15,7 @@ func check(c *Config, d *decoder) {
 	checkPools(c, d)
 	checkUnclaimed(c, d)
 	checkApplications(c, d)
+	checkAccess(c, d)
 
 	checkAdmin(c, d)
 	checkBackendTLS(c, d)

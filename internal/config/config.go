@@ -12,7 +12,10 @@
 // values are used for, and when a new config takes effect, is the caller's.
 package config
 
-import "time"
+import (
+	"net/netip"
+	"time"
+)
 
 // OnUnavailable says what a client gets when no backend can answer.
 type OnUnavailable string
@@ -42,6 +45,7 @@ type Config struct {
 	Backends      []Backend
 	Pools         []Pool        // in file order, in which they are matched; nil: all backends serve everyone
 	Applications  []Application // in file order, in which they are matched; nil: requests go on as they came
+	Access        []AccessRule  // in file order; the first that matches an application decides
 	OnUnavailable OnUnavailable
 	WaitLimit     time.Duration // how long one backend's outage is bridged, with Wait
 	ASPNetVersion string        // version header of own answers, such as 4.0.30319
@@ -55,8 +59,23 @@ type Config struct {
 
 // Listener is where clients connect, and how.
 type Listener struct {
-	Address string       // host:port; an empty host means all interfaces, port 0 a free one
-	TLS     *ListenerTLS // nil: plain
+	Address string // host:port; an empty host means all interfaces, port 0 a free one
+	Networks
+	ProxyProtocol []netip.Prefix // peers that must begin with a PROXY header; nil: none
+	TLS           *ListenerTLS   // nil: plain
+}
+
+// Networks says which addresses may come in. Prefixes are masked, and IPv4 ones
+// never in IPv6 form.
+type Networks struct {
+	Allow []netip.Prefix // nil: everyone
+	Deny  []netip.Prefix // wins over Allow
+}
+
+// AccessRule says who may use some of the applications.
+type AccessRule struct {
+	Applications []string // patterns, as in Pool
+	Networks
 }
 
 // ListenerTLS is the TLS of a listener. Files are as the config names them.
@@ -127,6 +146,8 @@ type Timeouts struct {
 type Limits struct {
 	Connections          int           // of clients, in all
 	ConnectionsPerClient int           // per client address; 0: no limit
+	ConnectionRate       int           // new connections a second per client address; 0: no limit
+	RequestRate          int           // requests a second per client address; 0: no limit
 	Head                 int64         // request line and headers
 	Body                 int64         // of one session
 	Buffer               int64         // bodies up to it are held whole, larger ones stream

@@ -51,6 +51,9 @@ type optional[T any] struct {
 	item  func(to *T) setting
 }
 
+// optionalList is a list that is not printed if nothing is in it.
+type optionalList[T any] struct{ list[T] }
+
 // decoder collects, over one file, where keys are and what is wrong.
 type decoder struct {
 	file     string
@@ -267,6 +270,8 @@ func (o optional[T]) decode(d *decoder, n *yaml.Node, key string) {
 func (o optional[T]) absent() bool       { return *o.to == nil }
 func (o optional[T]) encode() *yaml.Node { return o.item(*o.to).encode() }
 func (o optional[T]) text() string       { return o.item(*o.to).text() }
+
+func (l optionalList[T]) absent() bool { return len(*l.to) == 0 }
 
 func (s scalar[T]) decode(d *decoder, n *yaml.Node, key string) {
 	if n.Kind != yaml.ScalarNode || isNull(n) {

@@ -75,6 +75,16 @@ handoff: {state_file: x}
 		{"TLS of a listener", farm, farm + "listen: [{address: 127.0.0.1:42424, tls: {cert_file: c.pem, key_file: k.pem}}]", []string{
 			`listen 127.0.0.1:42424 -> 127.0.0.1:42424 (tls cert_file c.pem, key_file k.pem, client_ca_file , min_version 1.2)`,
 		}},
+		{"who may come in", farm + `
+listen: [{address: 127.0.0.1:42424, allow: [10.0.0.0/8]}]
+access: [{applications: [/a/*], allow: [10.1.0.0/16]}]
+`, farm + `
+listen: [{address: 127.0.0.1:42424, allow: [10.0.0.0/8, 192.168.1.7/32], deny: [10.9.0.1], proxy_protocol: [10.0.0.5]}]
+access: [{applications: [/a/*], allow: [10.1.0.0/16], deny: [10.1.2.3]}, {applications: ["*"]}]
+`, []string{
+			"listen 127.0.0.1:42424 (allow 10.0.0.0/8) -> 127.0.0.1:42424 (allow 10.0.0.0/8, 192.168.1.7, deny 10.9.0.1, proxy_protocol 10.0.0.5)",
+			"access applications /a/*, allow 10.1.0.0/16 -> applications /a/*, allow 10.1.0.0/16, deny 10.1.2.3, applications *",
+		}},
 		{"pools added", farm, pools, []string{
 			"pools: a added (applications /a/*, backends s1)",
 			"pools: b added (applications /b/*, /c/*, backends s2)",
@@ -123,7 +133,7 @@ func TestDiffSeesEverySetting(t *testing.T) {
 	old.Backends = []Backend{{Name: "s1", Address: "db.example.com:42424", Weight: 1, State: Drain}}
 	got := Diff(old, mustParse(t, readTest(t, "testdata/good/full.yaml")))
 	const (
-		settings = 44 // that are not of a list
+		settings = 47 // that are not of a list
 		backends = 6  // four changes, two added
 		pools    = 2
 		aliases  = 2

@@ -1,6 +1,10 @@
 package config
 
-import "gopkg.in/yaml.v3"
+import (
+	"slices"
+
+	"gopkg.in/yaml.v3"
+)
 
 // listenerForm is a listener in YAML: a mapping, or only its address if that is
 // all there is to say.
@@ -9,14 +13,18 @@ type listenerForm struct{ to *Listener }
 func listenerSetting(l *Listener) setting { return listenerForm{l} }
 
 // bare tells whether l is nothing but an address.
-func (l *Listener) bare() bool { return l.TLS == nil }
+func (l *Listener) bare() bool {
+	return l.TLS == nil && len(l.Allow)+len(l.Deny)+len(l.ProxyProtocol) == 0
+}
 
 func (f listenerForm) keys() section {
 	l := f.to
-	return section{
+	return slices.Concat(section{
 		{key: "address", setting: listenAddress(&l.Address), need: wantListen},
+	}, networkKeys(&l.Networks), section{
+		{key: "proxy_protocol", setting: networks(&l.ProxyProtocol, "")},
 		{key: "tls", setting: optional[ListenerTLS]{to: &l.TLS, start: ListenerTLS{MinVersion: "1.2"}, item: listenerTLSSchema}},
-	}
+	})
 }
 
 func listenerTLSSchema(t *ListenerTLS) setting {

@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"flag"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -78,6 +79,13 @@ func TestGood(t *testing.T) {
 	}
 }
 
+func prefixes(list ...string) (all []netip.Prefix) {
+	for _, s := range list {
+		all = append(all, netip.MustParsePrefix(s))
+	}
+	return all
+}
+
 func checkRoundTrip(t *testing.T, c *Config) {
 	t.Helper()
 	effective := c.Effective()
@@ -115,7 +123,9 @@ func TestParseFull(t *testing.T) {
 	want := &Config{
 		Listen: []Listener{
 			{Address: "10.0.0.1:42424"},
-			{Address: "[::1]:0", TLS: &ListenerTLS{CertFile: "a.pem", KeyFile: "/b.key", ClientCAFile: "ca.pem", MinVersion: "1.3"}},
+			{Address: "[::1]:0", Networks: Networks{
+				Allow: prefixes("10.0.0.0/8", "192.168.1.7/32", "2001:db8::/32", "172.16.0.1/32"), Deny: prefixes("10.9.0.0/16"),
+			}, ProxyProtocol: prefixes("::1/128"), TLS: &ListenerTLS{CertFile: "a.pem", KeyFile: "/b.key", ClientCAFile: "ca.pem", MinVersion: "1.3"}},
 		},
 		Backends: []Backend{
 			{Name: "s1", Address: "db.example.com:42424", Weight: 3, State: Active, TLS: true, ServerName: "central"},
@@ -130,6 +140,10 @@ func TestParseFull(t *testing.T) {
 			{Alias: []string{"/LM/W3SVC/7/ROOT/Shop", "/LM/W3SVC/8?/*"}, To: "/LM/W3SVC/1/ROOT/shop"},
 			{Alias: []string{"/LM/*"}, To: "/LM/W3SVC/1/ROOT/(other)"},
 		},
+		Access: []AccessRule{
+			{Applications: []string{"/LM/W3SVC/2/*", "?x"}, Networks: Networks{Allow: prefixes("10.1.0.0/16")}},
+			{Applications: []string{"*"}, Networks: Networks{Deny: prefixes("0.0.0.0/0", "::/0")}},
+		},
 		BackendTLS:    BackendTLS{CAFile: "ca.pem", CertFile: "client.pem", KeyFile: "client.key", MinVersion: "1.3"},
 		OnUnavailable: Wait,
 		WaitLimit:     90 * time.Second,
@@ -143,7 +157,7 @@ func TestParseFull(t *testing.T) {
 			BackendIdle: 7 * time.Second, Drain: 0,
 		},
 		Limits: Limits{
-			Connections: 1, ConnectionsPerClient: 2, Head: 2000, Body: 2*gib - 1, Buffer: 0,
+			Connections: 1, ConnectionsPerClient: 2, ConnectionRate: 5, RequestRate: 6, Head: 2000, Body: 2*gib - 1, Buffer: 0,
 			BackendConnections: 3, BackendQueue: 0, BackendWait: 20 * time.Millisecond,
 		},
 		Handoff: Handoff{
@@ -238,6 +252,9 @@ func writeFile(t *testing.T, file, data string) {
 // TestSchemaCoversConfig fails when a field of Config has no key.
 func TestSchemaCoversConfig(t *testing.T) {
 	c := &Config{Listen: []Listener{{TLS: &ListenerTLS{}}}, Backends: make([]Backend, 1), Pools: make([]Pool, 1)}
+	one := make([]netip.Prefix, 1)
+	c.Listen[0].Networks, c.Listen[0].ProxyProtocol = Networks{one, one}, one
+	c.Access = []AccessRule{{make([]string, 1), Networks{one, one}}}
 	c.Pools[0] = Pool{Applications: make([]string, 1), Backends: make([]string, 1)}
 	got := leaves(schema(c).encode())
 	if want := fields(reflect.ValueOf(*c)); got != want {
@@ -260,6 +277,9 @@ func leaves(n *yaml.Node) int {
 
 func fields(v reflect.Value) int {
 	sum := 0
+	if v.Type() == reflect.TypeFor[netip.Prefix]() {
+		return 1
+	}
 	switch v.Kind() {
 	case reflect.Struct:
 		for i := range v.NumField() {
@@ -300,6 +320,7 @@ func TestExampleFile(t *testing.T) {
 		s := mustParse(t, minimal+sample)
 		collectKeys("", schema(s).encode(), given)
 		c.Listen = append(c.Listen, s.Listen...)
+		c.Access = append(c.Access, s.Access...)
 	}
 	wanted := map[string]bool{}
 	collectKeys("", schema(c).encode(), wanted)

@@ -16,6 +16,7 @@ func schema(c *Config) section {
 		}},
 		{key: "pools", setting: list[Pool]{to: &c.Pools, item: poolSchema}},
 		{key: "applications", setting: list[Application]{to: &c.Applications, item: applicationSchema, most: 100}},
+		{key: "access", setting: list[AccessRule]{to: &c.Access, item: accessSchema, most: 1000}},
 		{key: "on_unavailable", setting: oneOf(&c.OnUnavailable, Fail, Close, Wait)},
 		{key: "wait_limit", setting: duration(&c.WaitLimit, time.Second, time.Hour)},
 		{key: "aspnet_version", setting: aspnetVersion(&c.ASPNetVersion)},
@@ -108,6 +109,8 @@ func limitsSchema(l *Limits) setting {
 	return section{
 		{key: "connections", setting: integer(&l.Connections, 1, 1_000_000)},
 		{key: "connections_per_client", setting: integer(&l.ConnectionsPerClient, 0, 1_000_000)},
+		{key: "connection_rate_per_client", setting: integer(&l.ConnectionRate, 0, 1_000_000)},
+		{key: "request_rate_per_client", setting: integer(&l.RequestRate, 0, 1_000_000)},
 		{key: "head", setting: size(&l.Head, 1*kib, 64*kib)},
 		{key: "body", setting: size(&l.Body, 1*kib, 2*gib-1)},
 		{key: "buffer", setting: size(&l.Buffer, 0, 16*mib)},
