@@ -109,6 +109,16 @@ func (s *Settings) makeReady() {
 	s.guarded = len(s.appRules) > 0 || s.RequestRatePerClient > 0
 }
 
+// keepDoors takes over the doors of listeners that s does not name: they may
+// still be open, and their connections are.
+func (s *Settings) keepDoors(old *Settings) {
+	for name, d := range old.doors {
+		if s.doors[name] == nil {
+			s.doors[name] = d
+		}
+	}
+}
+
 // everyone is the door of a listener that the settings do not name.
 var everyone = &door{}
 
@@ -212,9 +222,6 @@ func (p *Proxy) refused(c *conn, reason Reason, err error) {
 // dismiss has connections whose clients may not come in any more close as soon as
 // no request is under way on them. p.mu is held.
 func (p *Proxy) dismiss(s *Settings) {
-	if len(s.doors) == 0 {
-		return
-	}
 	for c := range p.conns {
 		if c.counted != nil && !s.door(c.listener).rule.Permits(c.client.Addr()) {
 			c.leave(time.Now())

@@ -150,6 +150,8 @@ func TestReloadDismissesClients(t *testing.T) {
 			t.Errorf("Status() = %d open, %d refused; want the other one and none", s.Conns, s.Refused)
 		}
 		d.reload(proxy.Settings{})
+		wantRefused(t, d.from("10.9.0.1")) // a listener that is left out keeps its terms
+		d.reload(on(proxy.Listener{}))
 		d.from("10.9.0.1").wantGood(wire.OpGet, "e")
 	})
 }

@@ -126,6 +126,9 @@ func (p *Proxy) Reconfigure(s Settings) (Change, error) {
 	if p.id == "" {
 		p.id = rand.Text()
 	}
+	if t := p.table.Load(); t != nil {
+		s.keepDoors(t.settings)
+	}
 	old := p.before()
 	pl := plan{settings: &s, routing: s.routing(), old: old, down: p.down, now: time.Now()}
 	t, err := p.build(pl)

@@ -76,9 +76,10 @@ type Settings struct {
 	// names it. None means that requests go to the backends as they came.
 	Aliases []Alias
 
-	// Listeners are the terms of the listeners by the names given to ServeAs; who
-	// comes in by another is let in. A connection whose client may not come in any
-	// more is closed as soon as no request is under way on it.
+	// Listeners are the terms of the listeners by the names given to ServeAs. One
+	// that is left out keeps the terms that it had, and lets in all if it never had
+	// any. A connection whose client may not come in any more is closed as soon as
+	// no request is under way on it.
 	Listeners map[string]Listener
 	// Access is tried in order for each request; the first whose patterns match its
 	// application decides. What none matches is open to everyone. Who may not is

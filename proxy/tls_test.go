@@ -229,7 +229,7 @@ func TestReconfigureTLSOfListener(t *testing.T) {
 			t.Errorf("GET on a connection from before = %d, %q; want the session", a.Status, a.body)
 		}
 	}
-	r.reconfigure(proxy.Settings{Backends: backends(server)})
+	r.reconfigure(proxy.Settings{Backends: backends(server), Listeners: map[string]proxy.Listener{"": {}}})
 	if a := dial(t, r.addr).get("a"); a.body != "body" {
 		t.Errorf("GET after TLS was turned off = %d; want the session", a.Status)
 	}

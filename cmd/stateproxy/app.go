@@ -105,6 +105,7 @@ func newApp(c *config.Config, file string, raw []byte, log zerolog.Logger) *app 
 	a.admin.ErrorLog = stdlog.New(a.log.Level(zerolog.DebugLevel), "admin: ", 0)
 	a.proxy = &proxy.Proxy{Evidence: a.checker.Report, Serves: a.serves}
 	a.proxy.Changed = a.routingChanged
+	a.proxy.Refused = (&refusals{log: a.log}).note
 	sessions := &xray.XRay{}
 	a.xray, a.admin.XRay, a.admin.OnFinding = sessions, sessions, a.findingChanged
 	a.admin.Findings = func() []admin.Finding { return admin.SessionFindings(sessions.Findings()) }

@@ -114,15 +114,17 @@ func renew(old *tlsfile.Loaded, files certFiles) (*tlsfile.Loaded, error) {
 	return again, nil
 }
 
-// into has the proxy use the certificates.
+// into has the proxy use the certificates, beside what proxySettings says of the
+// listeners.
 func (c certificates) into(s *proxy.Settings) {
-	s.Listeners = map[string]proxy.Listener{}
 	for use, l := range c {
 		if use.listener == "" {
 			s.BackendTLS = l.Config
-		} else {
-			s.Listeners[use.listener] = proxy.Listener{TLS: l.Config}
+			continue
 		}
+		terms := s.Listeners[use.listener]
+		terms.TLS = l.Config
+		s.Listeners[use.listener] = terms
 	}
 }
 

@@ -1,8 +1,12 @@
 package main
 
 import (
+	"bufio"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -279,5 +283,47 @@ func TestCheckCertificates(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestTLSListenerKeepsItsTerms: who may not come in is cut off before a handshake,
+// also when the certificate was renewed meanwhile.
+func TestTLSListenerKeepsItsTerms(t *testing.T) {
+	c := &chain{t: t, ca: certtest.NewCA("farm"), folders: map[string]string{"central": t.TempDir()}}
+	c.issue("central")
+	r := c.run("central", strings.Replace(text(stateserver.RunT(t)), "listen: 127.0.0.1:0\n", `listen:
+  - address: 127.0.0.1:0
+    allow: [10.1.0.0/16]
+    proxy_protocol: [127.0.0.1]
+    tls: {cert_file: own.pem, key_file: own.key}
+`, 1))
+	ask := func(client string) (string, error) {
+		conn, err := net.Dial("tcp", r.app.address())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		conn.SetDeadline(time.Now().Add(20 * time.Second))
+		fmt.Fprintf(conn, "PROXY TCP4 %s 10.0.0.5 40000 42424\r\n", client)
+		tc := tls.Client(conn, &tls.Config{RootCAs: c.ca.Pool(), ServerName: "central.example"})
+		if _, err := io.WriteString(tc, putOne); err != nil {
+			return "", err
+		}
+		line, err := bufio.NewReader(tc).ReadString('\n')
+		return strings.TrimSpace(line), err
+	}
+	for _, when := range []string{"at first", "with a renewed certificate"} {
+		if got, err := ask("10.1.0.1"); got != "200 OK" || err != nil {
+			t.Errorf("%s: PUT of a client that may come in = %q, %v; want 200 OK", when, got, err)
+		}
+		if got, err := ask("10.2.0.1"); err == nil {
+			t.Errorf("%s: PUT of a client that may not = %q; want no handshake", when, got)
+		}
+		c.issue("central")
+		r.app.renewCertificates()
+	}
+	r.logged("client connection refused", `"reason":"access"`, `"client":"10.2.0.1"`, `"peer":"127.0.0.1"`)
+	if _, body := r.get("/metrics"); !strings.Contains(body, `stateproxy_client_connections_refused_total{reason="access"} 2`) {
+		t.Error("/metrics does not count two refusals for access")
 	}
 }

@@ -11,25 +11,27 @@ import (
 // proxySettings turns the config into what the proxy takes.
 func proxySettings(c *config.Config) proxy.Settings {
 	s := proxy.Settings{
-		WaitLimit:         c.WaitLimit,
-		AspNetVersion:     c.ASPNetVersion,
-		Budget:            c.Timeouts.Budget,
-		ClientIdle:        c.Timeouts.ClientIdle,
-		ClientStall:       c.Timeouts.ClientStall,
-		MaxConns:          c.Limits.Connections,
-		MaxConnsPerClient: c.Limits.ConnectionsPerClient,
-		MaxHead:           int(c.Limits.Head),
-		MaxBody:           int(c.Limits.Body),
-		MaxWhole:          orNone(int(c.Limits.Buffer)),
-		DialTimeout:       c.Timeouts.Dial,
-		BackendIdle:       c.Timeouts.BackendIdle,
-		BackendWait:       orNone(c.Limits.BackendWait),
-		BackendConns:      c.Limits.BackendConnections,
-		BackendQueue:      orNone(c.Limits.BackendQueue),
-		HandoffWindow:     c.Handoff.Window,
-		HandoffDelay:      orNone(c.Handoff.Delay),
-		Remember:          c.Handoff.Remember,
-		EvacuationRate:    c.Handoff.Rate,
+		WaitLimit:            c.WaitLimit,
+		AspNetVersion:        c.ASPNetVersion,
+		Budget:               c.Timeouts.Budget,
+		ClientIdle:           c.Timeouts.ClientIdle,
+		ClientStall:          c.Timeouts.ClientStall,
+		MaxConns:             c.Limits.Connections,
+		MaxConnsPerClient:    c.Limits.ConnectionsPerClient,
+		ConnRatePerClient:    c.Limits.ConnectionRate,
+		RequestRatePerClient: c.Limits.RequestRate,
+		MaxHead:              int(c.Limits.Head),
+		MaxBody:              int(c.Limits.Body),
+		MaxWhole:             orNone(int(c.Limits.Buffer)),
+		DialTimeout:          c.Timeouts.Dial,
+		BackendIdle:          c.Timeouts.BackendIdle,
+		BackendWait:          orNone(c.Limits.BackendWait),
+		BackendConns:         c.Limits.BackendConnections,
+		BackendQueue:         orNone(c.Limits.BackendQueue),
+		HandoffWindow:        c.Handoff.Window,
+		HandoffDelay:         orNone(c.Handoff.Delay),
+		Remember:             c.Handoff.Remember,
+		EvacuationRate:       c.Handoff.Rate,
 	}
 	switch c.OnUnavailable {
 	case config.Close:
@@ -46,6 +48,13 @@ func proxySettings(c *config.Config) proxy.Settings {
 	}
 	for _, a := range c.Applications {
 		s.Aliases = append(s.Aliases, proxy.Alias{To: a.To, From: a.Alias})
+	}
+	s.Listeners = map[string]proxy.Listener{}
+	for _, l := range c.Listen {
+		s.Listeners[l.Address] = proxy.Listener{Access: proxy.Access(l.Networks), ProxyProtocol: l.ProxyProtocol}
+	}
+	for _, r := range c.Access {
+		s.Access = append(s.Access, proxy.AppAccess{Applications: r.Applications, Access: proxy.Access(r.Networks)})
 	}
 	return s
 }
