@@ -27,7 +27,7 @@ COUNT    ?= 1
 CHECKS   ?= 20000
 
 .PHONY: help build test race hostile histories fuzz lint vuln cover platforms dist wine image tools clean \
-	bench bench-peers bench-observe bench-memory bench-growth bench-redis bench-report
+	bench bench-peers bench-observe bench-memory bench-growth bench-redis bench-flood bench-report
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,6 +67,9 @@ bench-growth: ## more backends, connections, sessions
 
 bench-redis: ## the state server beside Redis, and expiry of a million sessions
 	./scripts/bench-redis
+
+bench-flood: ## what one address with 10,000 connections does to the others
+	./scripts/bench-flood
 
 bench-report: ## write tables and drawings of docs/performance.md
 	./scripts/bench-report

@@ -18,6 +18,7 @@ const usageText = `usage: statebench <command> [flags]
   memory        a proxy's memory by connection and body, and its sockets
   growth        how a proxy does with more backends, connections and sessions
   expiry        latency and pauses of the state server while a million sessions expire
+  flood         what one address with very many connections does to the others
   report        write the tables and drawings of docs/performance.md from results
   probe         send protocol requests and corner cases to one address, print what comes back
   naiveproxy    goroutine-per-connection proxy, the plain Go reference
@@ -38,6 +39,7 @@ func main() {
 		"memory":       cmdMemory,
 		"growth":       cmdGrowth,
 		"expiry":       cmdExpiry,
+		"flood":        cmdFlood,
 		"report":       cmdReport,
 		"probe":        cmdProbe,
 		"naiveproxy":   cmdNaiveProxy,

@@ -35,6 +35,7 @@ var sections = []section{
 	{"growth", "make bench-growth", "growth.json", writeResult[*growthResult]},
 	{"redis", "make bench-redis", "redis-one-cpu.json", writePeers},
 	{"redis-two-cpus", "make bench-redis", "redis-two-cpus.json", writePeers},
+	{"flood", "make bench-flood", "flood.json", writeResult[*floodResult]},
 	{"expiry", "make bench-redis", "expiry.json", writeResult[*expiryResult]},
 }
 

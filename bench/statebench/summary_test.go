@@ -175,7 +175,8 @@ func TestReport(t *testing.T) {
 	s.MeanOf = 1
 	growth := &growthResult{Rounds: 1, Rate: 1000, Capacity: []point{{X: 1, RPS: stat{1000, 900, 1100}}, {X: 2, RPS: stat{1900, 1800, 2000}}},
 		CPU: []series{{"sessions", "256 connections", []point{{X: 1000, CPU: stat{12.5, 12, 13}}}}}}
-	for name, v := range map[string]any{"peers-one-cpu.json": s, "growth.json": growth, "memory.json": &memoryResult{Idle: memoryPoint{Conns: 12345}}} {
+	flood := &floodResult{Attempt: 23456, Ways: []floodWay{{Name: "flood, no limit", Ratio: stat{1.25, 1, 1.5}}}}
+	for name, v := range map[string]any{"flood.json": flood, "peers-one-cpu.json": s, "growth.json": growth, "memory.json": &memoryResult{Idle: memoryPoint{Conns: 12345}}} {
 		if err := writeJSON(filepath.Join(results, name), v); err != nil {
 			t.Fatal(err)
 		}
@@ -189,6 +190,7 @@ func TestReport(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{"kept peers", "| **geometric mean of the above** | **1.00** | **0.50** | **-** |", "12345 idle connections",
+		"23456 connections from one address", "| flood, no limit | - | - | - | 1.25 [1.00–1.50] |",
 		"12.5 [12.0–13.0]", "Not measured yet: `make bench-redis`.", "### page, 1 KiB, 32 connections"} {
 		if !strings.Contains(string(first), want) {
 			t.Errorf("document lacks %q:\n%s", want, first)
