@@ -31,17 +31,17 @@ type Pair struct {
 	Key  *ecdsa.PrivateKey
 }
 
-// Leaf says what to issue. Its zero value is valid now, for a day, and names
-// nobody.
+// Leaf says what to issue. Its zero value is valid from 1999 to 2099, for tests
+// that move time begin in the year 2000, and names nobody.
 type Leaf struct {
 	Name      string           // common name; "" is leaf
 	Hosts     []string         // names and addresses that it is for
-	NotBefore time.Time        // zero: an hour ago
-	NotAfter  time.Time        // zero: in a day
+	NotBefore time.Time        // zero: 1999
+	NotAfter  time.Time        // zero: 2099
 	Usage     x509.ExtKeyUsage // the only one; zero: servers and clients
 }
 
-// NewCA returns an authority whose certificate is valid for a day.
+// NewCA returns an authority whose certificate is valid from 1999 to 2099.
 func NewCA(name string) *CA {
 	t := template(Leaf{Name: name})
 	t.IsCA, t.BasicConstraintsValid, t.KeyUsage = true, true, x509.KeyUsageCertSign
@@ -105,10 +105,10 @@ func template(l Leaf) *x509.Certificate {
 		l.Name = "leaf"
 	}
 	if l.NotBefore.IsZero() {
-		l.NotBefore = time.Now().Add(-time.Hour)
+		l.NotBefore = time.Date(1999, 1, 1, 0, 0, 0, 0, time.UTC)
 	}
 	if l.NotAfter.IsZero() {
-		l.NotAfter = time.Now().Add(24 * time.Hour)
+		l.NotAfter = time.Date(2099, 1, 1, 0, 0, 0, 0, time.UTC)
 	}
 	return &x509.Certificate{
 		SerialNumber: serial, Subject: pkix.Name{CommonName: l.Name}, NotBefore: l.NotBefore, NotAfter: l.NotAfter,
