@@ -140,14 +140,24 @@ func (h *handoff) look(ctx context.Context, x *exchange, c *candidates) (*place,
 	defer unlock()
 	at, err := h.find(ctx, x, c)
 	if err == nil && (x.Op == wire.OpSet || x.Op == wire.OpSetUninitialized || x.Op == wire.OpRemove) {
-		for _, p := range c.gone { // before the request, so that none is missed
-			p.overtaken().add(c.id)
-		}
-		if at != c.owner && at != c.next && h.p.moves.halves.has(c.id) {
-			c.owner.overtaken().add(c.id)
-		}
+		h.overtake(c, at) // before the request, so that none is missed
 	}
 	return at, err
+}
+
+// overtake remembers which copies are out of date once the session is written or
+// removed at at: those at places that can't be asked, those that were passed
+// over for being late, and those that a move which broke off made or left.
+func (h *handoff) overtake(c *candidates, at *place) {
+	stale := slices.Concat(c.gone, c.late)
+	if h.p.moves.halves.has(c.id) {
+		stale = append(append(stale, c.early...), c.owner)
+	}
+	for _, p := range stale {
+		if p != at && !sameServer(p, at) {
+			p.overtaken().add(c.id)
+		}
+	}
 }
 
 // candidates are the places that may hold a session.
