@@ -108,7 +108,7 @@ func (p *Proxy) updateEvacuations(t *table) []*evacuation {
 func (t *table) isEmptied(p *place) bool {
 	was := false
 	for _, q := range t.pools {
-		if slices.Contains(q.owners, p) {
+		if slices.ContainsFunc(q.owners, func(o *place) bool { return sameServer(o, p) }) {
 			return false
 		}
 		for _, f := range q.formers {

@@ -37,6 +37,7 @@ func (p *Proxy) Preview(s Settings) (Change, error) {
 	for _, q := range pools {
 		c.Pools = append(c.Pools, PoolChange{Name: q.name, Fingerprint: q.ring.Fingerprint()})
 	}
+	c.Kept = old.kept(&s, p.window(&s), c.when(pl.now), pl.now)
 	if old == nil {
 		return c, nil
 	}

@@ -97,6 +97,7 @@ type counters struct {
 type Change struct {
 	At    time.Time // when it comes into force; zero if it is
 	Pools []PoolChange
+	Kept  []KeptBackend // left out of the settings, but kept as former owners
 }
 
 // PoolChange tells of one pool.
@@ -147,7 +148,9 @@ func (p *Proxy) Reconfigure(s Settings) (Change, error) {
 	p.publish(t, old)
 	p.dismiss(&s)
 	p.restored = nil
-	return t.changeFrom(old), nil
+	c := t.changeFrom(old)
+	c.Kept = old.kept(&s, p.window(&s), c.when(pl.now), pl.now)
+	return c, nil
 }
 
 // before returns the table that the next one follows: the one in force, or what

@@ -204,12 +204,14 @@ func (a *app) start() error {
 	if err := a.inherit(); err != nil {
 		return err
 	}
-	if _, err := a.apply(a.config); err != nil {
+	change, err := a.apply(a.config)
+	if err != nil {
 		return err
 	}
 	a.log.Info().Str("version", version).Int("backends", len(a.config.Backends)).Msg("stateproxy runs")
 	a.admin.Loaded(admin.Reload{At: time.Now(), OK: true})
 	a.supervisor.Release()
+	a.logKept(change)
 	a.tellReady()
 	close(a.started)
 	return a.serveInstead()
@@ -381,6 +383,7 @@ func (a *app) change(c *config.Config) error {
 	}
 	moved := a.logReload(changes, change)
 	a.admin.Loaded(admin.Reload{At: time.Now(), OK: true, Changes: changes, Moved: moved})
+	a.logKept(change)
 	return nil
 }
 

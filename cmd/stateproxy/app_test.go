@@ -195,6 +195,21 @@ func TestAppRoutesAndReloads(t *testing.T) {
 	r.logged("stopped")
 }
 
+func TestAppTellsOfRemovedBackendsThatItKeeps(t *testing.T) {
+	s1, s2 := stateserver.RunT(t), stateserver.RunT(t)
+	r := runApp(t, text(s1, s2))
+	replaceFile(t, r.file, text(s1))
+	r.logged("backend removed, but kept as former owner", `"backend":"s2"`, `"address":"`+s2.Addr()+`"`, `"until":"20`)
+	if _, body := r.get("/api/v1/events"); strings.Count(body, "it may still hold sessions, until 20") != 1 {
+		t.Errorf("events = %s; want one that tells of s2", body)
+	}
+	replaceFile(t, r.file, text(s1)+"log:\n  level: debug\n")
+	r.logged("config reloaded", "debug")
+	if got := strings.Count(r.log.String(), "kept as former owner"); got != 1 {
+		t.Errorf("told of it %d times; want once", got)
+	}
+}
+
 func TestAppKeepsTheOldConfigWhenTheNewIsBad(t *testing.T) {
 	s1 := stateserver.RunT(t)
 	r := runApp(t, text(s1))

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"stateproxy/internal/admin"
@@ -122,6 +123,19 @@ func (a *app) watchEvacuations() {
 		}
 	}
 	a.stages = stages
+}
+
+// logKept tells which servers must run on, though the config does not name them
+// any more, and until when. a.mu is held.
+func (a *app) logKept(c proxy.Change) {
+	for _, k := range c.Kept {
+		msg := "backend removed, but kept as former owner: it may still hold sessions"
+		if slices.ContainsFunc(a.config.Backends, func(b config.Backend) bool { return b.Name == k.Name }) {
+			msg = "backend at a new address; the old one is kept as former owner: it may still hold sessions"
+		}
+		a.log.Info().Str("backend", k.Name).Str("address", k.Address).Time("until", k.Until).Msg(msg)
+		a.admin.Note(admin.Event{Kind: admin.BackendFormer, Backend: k.Name, Text: msg + ", until " + k.Until.UTC().Format(time.RFC3339)})
+	}
 }
 
 // saveInterval is how often a change is looked for that came from neither the

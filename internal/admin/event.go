@@ -34,6 +34,7 @@ const (
 	RoutingChanged    Kind = "routing_changed"    // some sessions have another owner now
 	BackendTwin       Kind = "backend_twin"       // leads to the same server as another
 	BackendLoop       Kind = "backend_loop"       // a proxy that leads back to this one: not used
+	BackendFormer     Kind = "backend_former"     // in the config no more, but it may still hold sessions
 	BackendEmptied    Kind = "backend_emptied"    // nothing is left on it: it may be shut down
 	CertRenewed       Kind = "cert_renewed"       // other certificates are in force
 	Draining          Kind = "draining"           // the proxy is about to stop
