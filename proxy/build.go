@@ -63,6 +63,7 @@ func (p *Proxy) membersOf(r *Routing, pl plan, beside []*member) (list []*member
 		}
 		if m.place == nil {
 			m.place = p.newPlace(b)
+			m.place.inherit(pl.old.places())
 		}
 		list = append(list, m)
 	}

@@ -48,11 +48,15 @@ import (
 // A 404 from a place that had the session a moment ago says that another proxy
 // has moved it since. Nothing was done then, and it is looked for once more.
 //
-// Of several former owners the latest is asked first. One that was ejected
-// after its ring was in force may hold old copies of sessions that went on
-// elsewhere: it is asked last, after o. Which sessions were written elsewhere
-// while a place was down is remembered (place.overtaken), and its copies of
-// those are removed and never served.
+// Several former owners are asked in the order in which they ceased to be that,
+// which is the way that sessions move: so none slips past between two questions,
+// and what a move that broke off has stored further on never counts. When the
+// session is found, what the places behind have of it is removed.
+//
+// A former owner that was ejected after its ring was in force may hold old copies
+// of sessions that went on elsewhere: it is asked last, after o. Which sessions
+// were written elsewhere while a place was down is remembered (place.overtaken),
+// and its copies of those are removed and never served.
 //
 // While new routing is still to come (table.next), the session may have been
 // moved to its next owner by a proxy that is ahead: if o does not have it, the
@@ -67,7 +71,7 @@ type handoff struct {
 type moves struct {
 	moving sync.Map // key hash → chan struct{}, closed when the move is over
 	stuck  sync.Map // key hash → stuckLock
-	halves keySet   // sessions that a move has begun to store at o and not removed at f
+	halves keySet   // sessions of which a move that broke off may have left two copies
 }
 
 // stuckLock is a lock that a broken move left at f.
@@ -140,34 +144,56 @@ func (h *handoff) look(ctx context.Context, x *exchange, c *candidates) (*place,
 	defer unlock()
 	at, err := h.find(ctx, x, c)
 	if err == nil && (x.Op == wire.OpSet || x.Op == wire.OpSetUninitialized || x.Op == wire.OpRemove) {
-		h.overtake(c, at) // before the request, so that none is missed
+		h.overtake(ctx, x, c, at) // before the request, so that none is missed
 	}
 	return at, err
 }
 
-// overtake remembers which copies are out of date once the session is written or
-// removed at at: those at places that can't be asked, those that were passed
-// over for being late, and those that a move which broke off made or left.
-func (h *handoff) overtake(c *candidates, at *place) {
-	stale := slices.Concat(c.gone, c.late)
-	if h.p.moves.halves.has(c.id) {
-		stale = append(append(stale, c.early...), c.owner)
+// overtake deals with the copies that are out of date once the session is written
+// or removed at at. Those at places that can't be asked are remembered. One that
+// was passed over for being late is removed, and so is what a move that broke
+// off has left, if the request is the lock holder's, whom no move can disturb.
+func (h *handoff) overtake(ctx context.Context, x *exchange, c *candidates, at *place) {
+	for _, p := range c.gone {
+		p.overtaken().add(c.id)
 	}
-	for _, p := range stale {
-		if p != at && !sameServer(p, at) {
+	if at == c.owner {
+		h.dispose(ctx, x, c, at, c.late)
+	} else if at != c.next && c.cookie.Set && c.cookie == x.req.LockCookie {
+		h.dispose(ctx, x, c, at, slices.Concat([]*place{c.owner}, c.early, c.late))
+	}
+}
+
+// dispose removes what places have of the session now that it is at at. Where
+// that fails, it is remembered if a move of ours has left something there, and
+// only then: a session that another proxy moves there later must not be taken
+// for that. It returns false if one of the places may still pass for the latest:
+// it may be at's server under another address, or the session may be there next.
+func (h *handoff) dispose(ctx context.Context, x *exchange, c *candidates, at *place, places []*place) (all bool) {
+	all = true
+	for _, p := range places {
+		switch {
+		case sameServer(p, at):
+		case mayBeOneServer(p, at) || c.next != nil && mayBeOneServer(p, c.next):
+			all = false
+		case p.failing.Load() == 0 && h.move(ctx, x, c, nil).clear(p) == nil:
+			p.overtaken().remove(c.id)
+		case h.p.moves.halves.has(c.id):
 			p.overtaken().add(c.id)
 		}
 	}
+	return all
 }
 
 // candidates are the places that may hold a session.
 type candidates struct {
-	id    uint64
-	early []*place // former owners to ask before owner
-	owner *place
-	late  []*place // former owners to ask if owner has nothing
-	next  *place   // owner to be, nil if it is owner or there is none
-	gone  []*place // former owners that can't be asked
+	id     uint64
+	early  []*place // former owners to ask before owner
+	owner  *place
+	late   []*place // former owners to ask if owner has nothing
+	next   *place   // owner to be, nil if it is owner or there is none
+	gone   []*place // former owners that can't be asked
+	cookie wire.Int // of the lock that was met at a former owner
 }
 
 // none reports whether the session can be nowhere but at its owner, and nothing
@@ -207,6 +233,8 @@ func (h *handoff) candidates(x *exchange, id uint64, owner *place) *candidates {
 			c.early = append(c.early, p)
 		}
 	}
+	slices.Reverse(c.early)
+	slices.Reverse(c.late)
 	c.next = h.next(&x.key, owner)
 	return c
 }
@@ -250,7 +278,7 @@ func (h *handoff) find(ctx context.Context, x *exchange, c *candidates) (*place,
 	if c.next == nil && h.isSettled(x, c.id) { // by the request that lock waited for
 		return c.owner, nil
 	}
-	if at, err := h.bringFirst(ctx, x, c, c.early); at != nil || err != nil {
+	if at, err := h.bringFirst(ctx, x, c, c.early, c.late); at != nil || err != nil {
 		return at, err
 	}
 	if c.ownerStale() {
@@ -265,7 +293,7 @@ func (h *handoff) find(ctx context.Context, x *exchange, c *candidates) (*place,
 			return c.owner, err
 		}
 	}
-	if at, err := h.bringFirst(ctx, x, c, c.late); at != nil || err != nil {
+	if at, err := h.bringFirst(ctx, x, c, c.late, nil); at != nil || err != nil {
 		return at, err
 	}
 	if c.next != nil {
@@ -283,11 +311,19 @@ func (h *handoff) find(ctx context.Context, x *exchange, c *candidates) (*place,
 	return c.owner, nil
 }
 
-// bringFirst brings the session over from the first of the places that has it.
-// It returns where the session is then, nil if none of them has it.
-func (h *handoff) bringFirst(ctx context.Context, x *exchange, c *candidates, from []*place) (*place, error) {
-	for _, f := range from {
-		if at, err := h.bring(ctx, x, c, f); at != nil || err != nil {
+// bringFirst brings the session over from the first of the places that has it,
+// and removes what the others and rest have of it. It returns where the session
+// is then, nil if none of the places has it.
+func (h *handoff) bringFirst(ctx context.Context, x *exchange, c *candidates, from, rest []*place) (*place, error) {
+	for i, f := range from {
+		at, err := h.bring(ctx, x, c, f)
+		if at == c.owner {
+			if h.dispose(ctx, x, c, at, slices.Concat(from[i+1:], rest)) && len(c.gone) == 0 {
+				h.q.settled.add(c.id)
+			}
+			h.p.moves.halves.remove(c.id)
+		}
+		if at != nil || err != nil {
 			return at, err
 		}
 	}
@@ -324,9 +360,6 @@ func (h *handoff) bring(ctx context.Context, x *exchange, c *candidates, f *plac
 	if found == c.owner {
 		x.moved = true
 		h.p.movedFrom(f)
-		if len(c.gone) == 0 {
-			h.q.settled.add(c.id)
-		}
 	}
 	return found, nil
 }

@@ -65,6 +65,7 @@ func (m *move) run() (*place, error) {
 // what it stored may be gone, or at a place that is not the owner any more.
 func (m *move) locked(cookie wire.Int) (*place, error) {
 	if left, ok := m.p.moves.stuck.Load(m.c.id); !ok || left != (stuckLock{m.f, cookie}) {
+		m.c.cookie = cookie
 		return m.f, nil
 	}
 	if err := m.letGo(cookie); err != nil {
@@ -111,9 +112,10 @@ func (m *move) store(got *backend.Exchange) error {
 }
 
 // mayHoldOld reports whether owner has been owner before, or was ejected once,
-// so that it may have a copy from then.
+// so that it may have a copy from then. So may a server that is not known yet,
+// which may have been owner at another address.
 func (m *move) mayHoldOld() bool {
-	if m.owner.lastDown() != 0 {
+	if m.owner.lastDown() != 0 || m.owner.instance.Load() == nil {
 		return true
 	}
 	key := m.x.key.RoutingKey()
@@ -175,7 +177,6 @@ func (m *move) remove(cookie wire.Int) (*place, error) {
 			continue
 		case status == wire.StatusOK || status == wire.StatusNotFound:
 			m.p.moves.stuck.Delete(m.c.id)
-			m.p.moves.halves.remove(m.c.id)
 			return m.owner, nil
 		case status == wire.StatusLocked: // taken over meanwhile: the client there goes on there
 			m.p.moves.stuck.Delete(m.c.id)

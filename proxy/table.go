@@ -78,6 +78,16 @@ func (p *place) join(places []*place) {
 	p.outages.Store(own)
 }
 
+// inherit has a new place share what is known of outages with those that lead to
+// the same server.
+func (p *place) inherit(places []*place) {
+	for _, other := range places {
+		if sameServer(other, p) {
+			p.outages.Store(other.outages.Load())
+		}
+	}
+}
+
 // holdsFrom reports whether the place may still hold sessions that it owned
 // until ended.
 func (p *place) holdsFrom(ended int64) bool {
@@ -87,7 +97,7 @@ func (p *place) holdsFrom(ended int64) bool {
 // sameServer reports whether a and b are known to be one server under two
 // addresses or names, or two proxies before the same servers.
 func sameServer(a, b *place) bool {
-	if a == b {
+	if a == b || a.address == b.address {
 		return true
 	}
 	x, y := a.instance.Load(), b.instance.Load()

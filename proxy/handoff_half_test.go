@@ -1,0 +1,89 @@
+package proxy_test
+
+import (
+	"testing"
+
+	"stateproxy/proxy"
+	"stateproxy/stateserver"
+	"stateproxy/wire"
+)
+
+// A move stored the session at o and broke off; then f was away for a while. What
+// is written and removed at o from then on must not come back from f.
+func TestHalfOfABrokenMoveDoesNotComeBack(t *testing.T) {
+	h := newHandoffRig(t, nil)
+	h.prepare("old")
+	h.change()
+	c := dial(t, h.addr)
+	h.trap.set("DELETE", "", false, 2)
+	if a := c.get("a"); a.Status != 400 || place(h.f) != "old locked" || place(h.o) != "old" {
+		t.Fatalf("GET whose move breaks = %d, then at f: %s, at o: %s; want 400, two copies", a.Status, place(h.f), place(h.o))
+	}
+	h.proxy.SetUp("f", false)
+	h.proxy.SetUp("f", true)
+	if a := c.put("a", newBody, wire.Some(0)); a.Status != 200 {
+		t.Fatalf("PUT = %d; want 200", a.Status)
+	}
+	if a := c.get("a"); a.Status != 200 || a.body != newBody {
+		t.Errorf("GET after it = %d, %q; want the body written", a.Status, a.body)
+	}
+	if a := c.delete("a", wire.Some(0)); a.Status != 200 {
+		t.Errorf("DELETE = %d; want 200", a.Status)
+	}
+	if a := c.get("a"); a.Status != 404 || place(h.f) != "-" {
+		t.Errorf("GET of the removed session = %d, %q, at f: %s; want 404 and no copy", a.Status, a.body, place(h.f))
+	}
+}
+
+// A proxy dies in the middle of a move, and when the next one begins the session
+// has yet another owner: the copy that the move was to take counts, and the one
+// that it had made goes.
+func TestHalfOfAMoveAndTheNextChange(t *testing.T) {
+	h := newHandoffRig(t, nil)
+	h.prepare("old")
+	h.change()
+	h.trap.set("DELETE", "", false, 2)
+	dial(t, h.addr).get("a")
+	if place(h.f) != "old locked" || place(h.o) != "old" {
+		t.Fatalf("after a move that breaks at f: %s, at o: %s; want two copies", place(h.f), place(h.o))
+	}
+	s := h.proxy.Snapshot()
+	shutdown(t, h.proxy)
+	last := stateserver.RunT(t)
+	next := startRig(t, proxy.Settings{Backends: []proxy.Backend{{Name: "last", Address: last.Addr(), Weight: 1}}}, func(p *proxy.Proxy) {
+		if err := p.Restore(s); err != nil {
+			t.Fatal(err)
+		}
+	})
+	next.proxy.SetInstance("last", "server last")
+	c := dial(t, next.addr)
+	a := c.acquire("a")
+	if a.Status != 423 {
+		t.Fatalf("acquire = %d, %q; want f's 423", a.Status, a.body)
+	}
+	if a := c.put("a", newBody, a.LockCookie); a.Status != 200 || place(h.f) != "new" || place(h.o) != "-" {
+		t.Errorf("PUT with the lock taken over = %d, then at f: %s, at o: %s; want new, -", a.Status, place(h.f), place(h.o))
+	}
+	if a := c.get("a"); a.Status != 200 || a.body != newBody || place(h.f) != "-" || place(last) != "new" {
+		t.Errorf("GET after it = %d, %q, then at f: %s, at last: %s; want the session moved", a.Status, a.body, place(h.f), place(last))
+	}
+}
+
+// The copies of a former owner that were overtaken stay so when its server comes
+// into use under another name.
+func TestOldCopyUnderAnotherName(t *testing.T) {
+	h := newHandoffRig(t, nil)
+	h.prepare("old fresh")
+	h.proxy.SetUp("f", false)
+	h.change()
+	c := dial(t, h.addr)
+	c.put("a", newBody, wire.Some(0))
+	h.proxy.SetUp("f", true)
+	h.reconfigure(proxy.Settings{Backends: []proxy.Backend{{Name: "x", Address: h.f.Addr(), Weight: 1}}})
+	if a := c.get("a"); a.Status != 200 || a.body != newBody || a.ActionFlags.Set {
+		t.Errorf("GET = %d, %q, flags %v; want the later copy, no flags", a.Status, a.body, a.ActionFlags)
+	}
+	if f, o := place(h.f), place(h.o); f != "new" || o != "-" {
+		t.Errorf("then at f: %s, at o: %s; want new, -", f, o)
+	}
+}
