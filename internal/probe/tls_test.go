@@ -30,7 +30,9 @@ type buffered struct {
 	net.Conn
 	out  chan []byte
 	done chan struct{}
-	once sync.Once
+
+	mu     sync.Mutex
+	closed bool
 }
 
 func newBuffered(c net.Conn) *buffered {
@@ -45,16 +47,24 @@ func newBuffered(c net.Conn) *buffered {
 }
 
 func (b *buffered) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return 0, net.ErrClosed
+	}
 	b.out <- slices.Clone(p)
 	return len(p), nil
 }
 
 // Close has what was written be read first, if it is within a second.
 func (b *buffered) Close() error {
-	b.once.Do(func() {
+	b.mu.Lock()
+	if !b.closed {
+		b.closed = true
 		b.Conn.SetWriteDeadline(time.Now().Add(time.Second))
 		close(b.out)
-	})
+	}
+	b.mu.Unlock()
 	<-b.done
 	return b.Conn.Close()
 }
