@@ -69,7 +69,7 @@ func (p *place) absorb(s PlaceState) {
 	out := p.outages.Load()
 	out.last.Store(max(out.last.Load(), toNano(s.LastDown)))
 	for _, h := range s.Overtaken {
-		p.overtaken().add(h)
+		p.overtaken().add(h, toNano(s.LastDown))
 	}
 	p.began.Store(max(p.began.Load(), toNano(s.Began)))
 }

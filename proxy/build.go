@@ -43,7 +43,7 @@ func (p *Proxy) build(pl plan) (*table, error) {
 		if len(q.formers) > 0 || t.next != nil {
 			q.via = &handoff{plain: plain{p, q}, t: t}
 		} else {
-			q.forgetOvertaken()
+			q.forgetOutages()
 		}
 	}
 	return t, nil
@@ -68,8 +68,12 @@ func (p *Proxy) membersOf(r *Routing, pl plan, beside []*member) (list []*member
 		list = append(list, m)
 	}
 	slices.SortFunc(list, func(a, b *member) int { return strings.Compare(a.Name, b.Name) })
+	inForce, next := list, []*member(nil)
+	if beside != nil {
+		inForce, next = beside, list
+	}
 	for _, m := range list {
-		m.up = !pl.down[targetName(m.place, list, beside)]
+		m.up = !pl.down[targetName(m.place, inForce, next)]
 	}
 	return list
 }
@@ -164,9 +168,12 @@ func (t *table) remember(pl plan, window time.Duration) {
 			olds = olds[i : i+1]
 		}
 		q.remember(pl.now, window, olds)
+		t.rememberNext(q, pl, window)
 		if q.name == pl.close {
 			q.formers = nil
 		}
+		isDown := func(p *place) bool { return pl.down[t.targetName(p)] }
+		q.addRingsBehind(pl.now.Add(-t.settings.HandoffDelay), isDown)
 	}
 	t.markGone(pl.down)
 }
@@ -182,6 +189,29 @@ func (t *table) markGone(down map[string]bool) {
 			}
 		}
 	}
+}
+
+// addRingsBehind adds the rings that proxies go by which are behind: former ones
+// that ended after since, without the backends that are down now.
+func (q *pool) addRingsBehind(since time.Time, isDown func(*place) bool) {
+	for _, f := range slices.Clone(q.formers) {
+		if !f.ended.After(since) || !slices.ContainsFunc(f.owners, isDown) {
+			continue
+		}
+		var members []ring.Member
+		up := former{ended: f.ended, until: f.until}
+		for j, m := range f.ring.Members() {
+			if !isDown(f.owners[j]) {
+				members = append(members, m)
+				up.owners = append(up.owners, f.owners[j])
+			}
+		}
+		var err error
+		if up.ring, err = ring.New(members); err == nil { // some of the members of a ring are one
+			q.addFormer(up)
+		}
+	}
+	slices.SortStableFunc(q.formers, func(a, b former) int { return b.ended.Compare(a.ended) })
 }
 
 func (q *pool) remember(now time.Time, window time.Duration, olds []*pool) {
@@ -205,6 +235,33 @@ func (q *pool) remember(now time.Time, window time.Duration, olds []*pool) {
 	}
 }
 
+// rememberNext takes over the rings that were to come and now are neither to come
+// nor in force, be it that a backend has fallen out or that the settings have
+// changed: a proxy that is ahead may have gone by them.
+func (t *table) rememberNext(q *pool, pl plan, window time.Duration) {
+	if pl.old.next == nil {
+		return
+	}
+	pools := t.pools
+	if t.next != nil {
+		pools = slices.Concat(pools, t.next.pools)
+	}
+	same := samePools(pl.old.pools, pl.old.next.pools)
+	for _, old := range pl.old.next.pools {
+		f := former{ring: old.ring, owners: old.owners, ended: pl.now, until: pl.now.Add(window)}
+		if same && old.name != q.name || slices.ContainsFunc(pools, f.sameAs) {
+			continue
+		}
+		before := len(q.formers)
+		if q.addFormer(f); len(q.formers) > before {
+			q.since, q.settled = pl.now, new(settled)
+		}
+	}
+	slices.SortStableFunc(q.formers, func(a, b former) int { return b.ended.Compare(a.ended) })
+}
+
+func (f *former) sameAs(q *pool) bool { return sameOwners(f.ring, f.owners, q.ring, q.owners) }
+
 // maxFormers bounds the look-ups that one session may need. A flapping backend
 // brings the same few rings again and again, and they count once.
 const maxFormers = 16
@@ -223,11 +280,12 @@ func (q *pool) addFormer(f former) {
 	q.formers = append(q.formers, f)
 }
 
-// forgetOvertaken is called when all handoff windows are over: by then the
-// copies that were overtaken have expired.
-func (q *pool) forgetOvertaken() {
+// forgetOutages is called when all handoff windows are over: by then the copies
+// from before an outage have expired.
+func (q *pool) forgetOutages() {
 	for _, place := range q.owners {
 		place.overtaken().clear()
+		place.outages.Load().last.Store(0)
 	}
 }
 

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -55,8 +56,9 @@ import (
 //
 // A former owner that was ejected after its ring was in force may hold old copies
 // of sessions that went on elsewhere: it is asked last, after o. Which sessions
-// were written elsewhere while a place was down is remembered (place.overtaken),
-// and its copies of those are removed and never served.
+// were written elsewhere while a place was down is remembered (place.overtaken)
+// and told to other proxies (note), and its copies of those are removed and never
+// served.
 //
 // While new routing is still to come (table.next), the session may have been
 // moved to its next owner by a proxy that is ahead: if o does not have it, the
@@ -105,8 +107,16 @@ func (h *handoff) roundTrip(ctx context.Context, x *exchange) error {
 			return err
 		}
 		err = h.send(ctx, at, x)
-		if err != nil || x.Response.Status != wire.StatusNotFound || at == owner && c.next == nil || tries == maxLooks {
+		if err != nil || x.Response.Status != wire.StatusNotFound {
 			return err
+		}
+		if p, err := h.away(ctx, x, c, at); p != nil || err != nil {
+			x.Release()
+			x.place = cmp.Or(p, at)
+			return &blockedError{cmp.Or(err, errAway)}
+		}
+		if at == owner && c.next == nil || tries == maxLooks {
+			return nil
 		}
 		x.Release()
 	}
@@ -119,6 +129,10 @@ func (h *handoff) isSettled(x *exchange, id uint64) bool {
 	creates := x.Op == wire.OpSet || x.Op == wire.OpSetUninitialized
 	return h.q.settled.has(id) && !(creates && h.early())
 }
+
+// errAway is the error of a request for a session that another proxy has brought
+// back to a backend that is still down for this one.
+var errAway = errors.New("another proxy has brought the session to a backend that is down here")
 
 // maxLooks bounds how often a session is looked for that moves at the same time.
 const maxLooks = 3
@@ -144,7 +158,7 @@ func (h *handoff) look(ctx context.Context, x *exchange, c *candidates) (*place,
 	defer unlock()
 	at, err := h.find(ctx, x, c)
 	if err == nil && (x.Op == wire.OpSet || x.Op == wire.OpSetUninitialized || x.Op == wire.OpRemove) {
-		h.overtake(ctx, x, c, at) // before the request, so that none is missed
+		err = h.overtake(ctx, x, c, at) // before the request, so that none is missed
 	}
 	return at, err
 }
@@ -153,15 +167,21 @@ func (h *handoff) look(ctx context.Context, x *exchange, c *candidates) (*place,
 // or removed at at. Those at places that can't be asked are remembered. One that
 // was passed over for being late is removed, and so is what a move that broke
 // off has left, if the request is the lock holder's, whom no move can disturb.
-func (h *handoff) overtake(ctx context.Context, x *exchange, c *candidates, at *place) {
+func (h *handoff) overtake(ctx context.Context, x *exchange, c *candidates, at *place) error {
 	for _, p := range c.gone {
-		p.overtaken().add(c.id)
+		if err := h.markStale(ctx, x, c, at, p); err != nil {
+			return err
+		}
 	}
 	if at == c.owner {
 		h.dispose(ctx, x, c, at, c.late)
 	} else if at != c.next && c.cookie.Set && c.cookie == x.req.LockCookie {
 		h.dispose(ctx, x, c, at, slices.Concat([]*place{c.owner}, c.early, c.late))
 	}
+	if len(c.gone) > 0 { // there may be a note against at, which can't be read now
+		return h.leaveBack(ctx, x, at)
+	}
+	return nil
 }
 
 // dispose removes what places have of the session now that it is at at. Where
@@ -179,7 +199,7 @@ func (h *handoff) dispose(ctx context.Context, x *exchange, c *candidates, at *p
 		case p.failing.Load() == 0 && h.move(ctx, x, c, nil).clear(p) == nil:
 			p.overtaken().remove(c.id)
 		case h.p.moves.halves.has(c.id):
-			p.overtaken().add(c.id)
+			p.overtaken().add(c.id, time.Now().UnixNano())
 		}
 	}
 	return all
@@ -234,7 +254,6 @@ func (h *handoff) candidates(x *exchange, id uint64, owner *place) *candidates {
 		}
 	}
 	slices.Reverse(c.early)
-	slices.Reverse(c.late)
 	c.next = h.next(&x.key, owner)
 	return c
 }
@@ -281,12 +300,8 @@ func (h *handoff) find(ctx context.Context, x *exchange, c *candidates) (*place,
 	if at, err := h.bringFirst(ctx, x, c, c.early, c.late); at != nil || err != nil {
 		return at, err
 	}
-	if c.ownerStale() {
-		m := h.move(ctx, x, c, nil)
-		if err := m.clear(c.owner); err != nil {
-			return nil, &blockedError{err}
-		}
-		c.owner.overtaken().remove(c.id)
+	if err := h.clearStale(ctx, x, c, c.owner); err != nil {
+		return nil, &blockedError{err}
 	}
 	if len(c.late) > 0 || c.next != nil {
 		if has, err := h.has(ctx, x, c.owner); has || err != nil {
@@ -305,7 +320,7 @@ func (h *handoff) find(ctx context.Context, x *exchange, c *candidates) (*place,
 			return c.next, nil
 		}
 	}
-	if c.next == nil && len(c.gone) == 0 && !h.early() {
+	if len(c.gone) == 0 && !h.early() {
 		h.q.settled.add(c.id)
 	}
 	return c.owner, nil
@@ -340,16 +355,11 @@ func (h *handoff) move(ctx context.Context, x *exchange, c *candidates, f *place
 // bring moves the session from f to its owner. It returns the owner after a
 // move, f if the session is in use there, and nil if f does not have it.
 func (h *handoff) bring(ctx context.Context, x *exchange, c *candidates, f *place) (*place, error) {
-	m := h.move(ctx, x, c, f)
-	if f.overtaken().has(c.id) {
-		if err := m.clear(f); err != nil {
-			x.place = f
-			return nil, &blockedError{err}
-		}
-		f.overtaken().remove(c.id)
-		return nil, nil
+	err := h.clearStale(ctx, x, c, f)
+	var found *place
+	if err == nil {
+		found, err = h.move(ctx, x, c, f).run()
 	}
-	found, err := m.run()
 	if err != nil {
 		x.place = f
 		return nil, &blockedError{err}

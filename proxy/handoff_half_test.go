@@ -39,33 +39,41 @@ func TestHalfOfABrokenMoveDoesNotComeBack(t *testing.T) {
 // has yet another owner: the copy that the move was to take counts, and the one
 // that it had made goes.
 func TestHalfOfAMoveAndTheNextChange(t *testing.T) {
-	h := newHandoffRig(t, nil)
-	h.prepare("old")
-	h.change()
-	h.trap.set("DELETE", "", false, 2)
-	dial(t, h.addr).get("a")
-	if place(h.f) != "old locked" || place(h.o) != "old" {
-		t.Fatalf("after a move that breaks at f: %s, at o: %s; want two copies", place(h.f), place(h.o))
-	}
-	s := h.proxy.Snapshot()
-	shutdown(t, h.proxy)
-	last := stateserver.RunT(t)
-	next := startRig(t, proxy.Settings{Backends: []proxy.Backend{{Name: "last", Address: last.Addr(), Weight: 1}}}, func(p *proxy.Proxy) {
-		if err := p.Restore(s); err != nil {
-			t.Fatal(err)
-		}
-	})
-	next.proxy.SetInstance("last", "server last")
-	c := dial(t, next.addr)
-	a := c.acquire("a")
-	if a.Status != 423 {
-		t.Fatalf("acquire = %d, %q; want f's 423", a.Status, a.body)
-	}
-	if a := c.put("a", newBody, a.LockCookie); a.Status != 200 || place(h.f) != "new" || place(h.o) != "-" {
-		t.Errorf("PUT with the lock taken over = %d, then at f: %s, at o: %s; want new, -", a.Status, place(h.f), place(h.o))
-	}
-	if a := c.get("a"); a.Status != 200 || a.body != newBody || place(h.f) != "-" || place(last) != "new" {
-		t.Errorf("GET after it = %d, %q, then at f: %s, at last: %s; want the session moved", a.Status, a.body, place(h.f), place(last))
+	for _, op := range []wire.Op{wire.OpSet, wire.OpRelease} { // of the client that takes the lock over
+		t.Run(op.String(), func(t *testing.T) {
+			h := newHandoffRig(t, nil)
+			h.prepare("old")
+			h.change()
+			h.trap.set("DELETE", "", false, 2)
+			dial(t, h.addr).get("a")
+			if place(h.f) != "old locked" || place(h.o) != "old" {
+				t.Fatalf("after a move that breaks at f: %s, at o: %s; want two copies", place(h.f), place(h.o))
+			}
+			s := h.proxy.Snapshot()
+			shutdown(t, h.proxy)
+			last := stateserver.RunT(t)
+			next := startRig(t, proxy.Settings{Backends: []proxy.Backend{{Name: "last", Address: last.Addr(), Weight: 1}}}, func(p *proxy.Proxy) {
+				if err := p.Restore(s); err != nil {
+					t.Fatal(err)
+				}
+			})
+			next.proxy.SetInstance("last", "server last")
+			c := dial(t, next.addr)
+			a := c.acquire("a")
+			if a.Status != 423 {
+				t.Fatalf("acquire = %d, %q; want f's 423", a.Status, a.body)
+			}
+			atF, atO := "old", "old"
+			if op == wire.OpSet {
+				atF, atO = "new", "-"
+			}
+			if a := c.operation(op, a.LockCookie.N); a.Status != 200 || place(h.f) != atF || place(h.o) != atO {
+				t.Errorf("%v with the lock taken over = %d, then at f: %s, at o: %s; want %s, %s", op, a.Status, place(h.f), place(h.o), atF, atO)
+			}
+			if a := c.get("a"); a.Status != 200 || place(h.f) != "-" || place(h.o) != "-" || place(last) != atF {
+				t.Errorf("GET after it = %d, then at f: %s, at o: %s, at last: %s; want it at last alone", a.Status, place(h.f), place(h.o), place(last))
+			}
+		})
 	}
 }
 
@@ -85,5 +93,25 @@ func TestOldCopyUnderAnotherName(t *testing.T) {
 	}
 	if f, o := place(h.f), place(h.o); f != "new" || o != "-" {
 		t.Errorf("then at f: %s, at o: %s; want new, -", f, o)
+	}
+}
+
+// A proxy dies in the middle of a move, and then the change is taken back: the
+// lock of the move that was cut off must not keep the session from its owner.
+func TestHalfOfAMoveThatIsTakenBack(t *testing.T) {
+	h := newHandoffRig(t, nil)
+	h.prepare("old")
+	h.change()
+	h.trap.set("DELETE", "", false, 2)
+	dial(t, h.addr).get("a")
+	s := h.proxy.Snapshot()
+	shutdown(t, h.proxy)
+	next := startRig(t, proxy.Settings{Backends: []proxy.Backend{{Name: "f", Address: h.f.Addr(), Weight: 1}}}, func(p *proxy.Proxy) {
+		if err := p.Restore(s); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if a := dial(t, next.addr).get("a"); a.Status != 200 || a.body != oldBody || place(h.f) != "old" || place(h.o) != "-" {
+		t.Errorf("GET = %d, %q, then at f: %s, at o: %s; want the session, at f again", a.Status, a.body, place(h.f), place(h.o))
 	}
 }

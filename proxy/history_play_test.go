@@ -38,6 +38,9 @@ func (w *world) pause(d time.Duration) { <-time.After(d) }
 // happen does what is not a client's request.
 func (w *world) happen(e event) {
 	m := w.target(e)
+	if (e.kind == eject || e.kind == crash) && !w.mayFail(m, e.kind) {
+		return
+	}
 	switch e.kind {
 	case nothing:
 	case change:
@@ -46,9 +49,6 @@ func (w *world) happen(e event) {
 		w.note("machine %d is cut off", m.number)
 		m.set(outage(1 + e.b%2))
 	case eject:
-		if len(w.fronts) > 1 {
-			return
-		}
 		w.note("machine %d is cut off and ejected", m.number)
 		m.set(outage(1 + e.b%2))
 		m.setEjected(true)
@@ -78,6 +78,17 @@ func (w *world) happen(e event) {
 		w.note("proxy %d is restarted", n)
 		w.fronts[n].restart()
 	}
+}
+
+// mayFail reports whether m may be ejected or restarted. Where there are several
+// proxies, once a machine was ejected only that one may: what happened to its
+// sessions meanwhile is known from the other machines, and to all proxies only
+// as long as these are there.
+func (w *world) mayFail(m *machine, kind eventKind) bool {
+	if len(w.fronts) > 1 && w.away == nil && kind == eject {
+		w.away = m
+	}
+	return w.away == nil || w.away == m
 }
 
 // target returns the machine that e happens to.
@@ -183,7 +194,7 @@ func (w *world) trouble() bool {
 // judges the answers.
 func (w *world) requests(s step) {
 	deeds := w.plan(s.wishes)
-	during := s.event.kind != nothing && s.event.kind != wait
+	during := s.event.kind != nothing && s.event.kind != wait && !w.tooSoon(s.event)
 	trouble := w.trouble() || during
 	before := w.copies()
 	if len(deeds) > 1 || during {
@@ -223,6 +234,12 @@ func (w *world) requests(s step) {
 		}
 		w.judge(b, own, w.whereabouts(sessionKeys[i]))
 	}
+}
+
+// tooSoon reports whether e must not happen beside requests: where there are
+// several proxies, a change needs a delay, in which what is under way ends.
+func (w *world) tooSoon(e event) bool {
+	return e.kind == change && len(w.fronts) > 1 && w.history.delay < 0
 }
 
 func (w *world) judge(b *belief, deeds []*deed, whereabouts string) {

@@ -141,7 +141,7 @@ var someHistory = rapid.Custom(func(t *rapid.T) *history {
 		proxies:  draw(t, "proxies", 1, 1, 1, 2),
 		backends: draw(t, "backends", 2, 1, 3),
 		delay:    delay,
-		lag:      max(delay, 0) * time.Duration(rapid.IntRange(0, 10).Draw(t, "lag")) / 10,
+		lag:      max(delay, 0) * time.Duration(rapid.IntRange(0, 9).Draw(t, "lag")) / 10,
 		lazy:     draw(t, "lazy", false, false, false, true),
 		steps:    rapid.SliceOfN(someStep, draw(t, "length", 1, 8, 16, 24), 50).Draw(t, "steps"),
 	}

@@ -39,6 +39,7 @@ type world struct {
 	config   config
 	former   config // the one before, for a change to be undone
 	changed  time.Time
+	away     *machine // the one that was ejected, if there are several proxies
 	beliefs  []belief // by key
 	memos    [clientCount][]memo
 	bodies   int

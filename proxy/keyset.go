@@ -61,35 +61,42 @@ func (s *settled) remove(h uint64) {
 	delete(sh.old, h)
 }
 
-// keySet is a bounded set of sessions. The zero value is empty; it is safe for
-// concurrent use.
+// keySet is a bounded set of sessions, each with a time. The zero value is empty;
+// it is safe for concurrent use.
 type keySet struct {
 	shards [keyShards]struct {
 		mu   sync.Mutex
-		keys map[uint64]struct{}
+		keys map[uint64]int64 // Unix nanoseconds
 	}
 }
 
 func (s *keySet) has(h uint64) bool {
-	sh := &s.shards[h%keyShards]
-	sh.mu.Lock()
-	defer sh.mu.Unlock()
-	_, ok := sh.keys[h]
+	_, ok := s.time(h)
 	return ok
 }
 
-// add returns false if there is no room.
-func (s *keySet) add(h uint64) bool {
+func (s *keySet) time(h uint64) (at int64, ok bool) {
 	sh := &s.shards[h%keyShards]
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	if _, ok := sh.keys[h]; !ok && len(sh.keys) >= shardMax {
+	at, ok = sh.keys[h]
+	return at, ok
+}
+
+// add returns false if there is no room. A session that is there already has the
+// later of both times.
+func (s *keySet) add(h uint64, at int64) bool {
+	sh := &s.shards[h%keyShards]
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	before, ok := sh.keys[h]
+	if !ok && len(sh.keys) >= shardMax {
 		return false
 	}
 	if sh.keys == nil {
-		sh.keys = map[uint64]struct{}{}
+		sh.keys = map[uint64]int64{}
 	}
-	sh.keys[h] = struct{}{}
+	sh.keys[h] = max(at, before)
 	return true
 }
 
@@ -98,6 +105,15 @@ func (s *keySet) remove(h uint64) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	delete(sh.keys, h)
+}
+
+// addAll adds what o has.
+func (s *keySet) addAll(o *keySet) {
+	for _, h := range o.all() {
+		if at, ok := o.time(h); ok {
+			s.add(h, at)
+		}
+	}
 }
 
 // all returns the members in no order.

@@ -46,7 +46,7 @@ func (p *Proxy) Remember(m Memory) {
 		c.known.Store(since)
 	}
 	for _, h := range m.Halves {
-		p.moves.halves.add(h)
+		p.moves.halves.add(h, time.Now().UnixNano())
 	}
 }
 

@@ -49,6 +49,9 @@ func (m *move) run() (*place, error) {
 	m.lock = got.Response.LockCookie
 	m.fresh = m.fresh || got.Response.ActionFlags.Or(0)&1 != 0
 	err = m.store(&got)
+	if err == nil && m.owner.noted() {
+		err = m.broughtBack()
+	}
 	if err == nil {
 		return m.remove(m.lock)
 	}
@@ -58,6 +61,15 @@ func (m *move) run() (*place, error) {
 	}
 	m.retried = true // by chance two locks may have the same cookie, but not twice
 	return m.run()
+}
+
+// broughtBack tells other proxies that the session is at owner again, which was
+// down.
+func (m *move) broughtBack() error {
+	if err := m.leaveBack(m.ctx, m.x, m.owner); err != nil {
+		return err
+	}
+	return m.leave(m.ctx, m.x, m.f, m.owner, back, time.Now().UnixNano())
 }
 
 // locked deals with a session that is in use at f: by a client, whose requests
@@ -82,6 +94,25 @@ func (m *move) store(got *backend.Exchange) error {
 			return err
 		}
 	}
+	streams := got.Tail > 0
+	status, err := m.put(got)
+	if err == nil && status == wire.StatusLocked { // an old copy that nobody thought of
+		err = m.clear(m.owner)
+		if err == nil && !streams { // else the body is gone, and the next request's move will do
+			status, err = m.put(got)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	if status != wire.StatusOK {
+		return errors.New("the new owner did not take the session")
+	}
+	m.owner.overtaken().remove(m.c.id) // what it has is the latest, should f be lost now
+	return nil
+}
+
+func (m *move) put(got *backend.Exchange) (status int, err error) {
 	req := wire.Request{
 		Verb: wire.PUT, Target: m.x.req.Target, Host: m.x.req.Host,
 		Timeout: got.Response.Timeout, ContentLength: got.Response.ContentLength, ExtraFlags: wire.Some(0),
@@ -89,7 +120,7 @@ func (m *move) store(got *backend.Exchange) error {
 	if m.fresh { // the mark was taken by our acquire and must be there for the client
 		req.ExtraFlags = wire.Some(1)
 	}
-	m.p.moves.halves.add(m.c.id)
+	m.p.moves.halves.add(m.c.id, time.Now().UnixNano())
 	buf := sock.Buffer(512 + len(req.Target) + len(req.Host) + len(got.Body()))
 	defer sock.Recycle(buf)
 	put := backend.Exchange{
@@ -98,17 +129,13 @@ func (m *move) store(got *backend.Exchange) error {
 	if got.Tail > 0 {
 		put.Rest, put.RestLen = got.TailReader(), got.Tail
 	}
-	err := m.owner.conns.RoundTrip(m.ctx, &put)
+	err = m.owner.conns.RoundTrip(m.ctx, &put)
 	m.judge(m.x, m.owner, err)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer put.Release()
-	if put.Response.Status != wire.StatusOK {
-		return errors.New("the new owner did not take the session")
-	}
-	m.owner.overtaken().remove(m.c.id) // what it has is the latest, should f be lost now
-	return nil
+	return put.Response.Status, nil
 }
 
 // mayHoldOld reports whether owner has been owner before, or was ejected once,

@@ -183,9 +183,9 @@ func (p *Proxy) SetUp(name string, up bool) (Change, bool) {
 	if up {
 		delete(p.down, name)
 	} else {
-		place.outages.Load().last.Store(now.UnixNano())
 		p.down[name] = true
 	}
+	place.setDown(!up, now)
 	t, err := p.build(old.again(p.down, now))
 	if err != nil { // the same members as before, fewer of them owners
 		return Change{}, false

@@ -128,6 +128,7 @@ func (p *Proxy) Restore(s Snapshot) error {
 	for _, ps := range s.Places {
 		if place := t.place(ps.Name, ps.Address); place != nil {
 			place.restore(ps)
+			place.down = slices.Contains(s.Down, t.targetName(place))
 			place.join(t.places())
 		}
 	}
@@ -168,7 +169,7 @@ func (p *place) restore(s PlaceState) {
 		p.instance.Store(&instance{runs: []string{s.Instance}})
 	}
 	for _, h := range s.Overtaken {
-		p.overtaken().add(h)
+		p.overtaken().add(h, toNano(s.LastDown))
 	}
 }
 

@@ -33,6 +33,7 @@ type place struct {
 	// nothing from before is there any more.
 	began atomic.Int64
 	seen  int64 // when instance was last seen; guarded by the proxy's mu
+	down  bool  // ejected and not readmitted since, by whatever name; guarded by the proxy's mu
 
 	security security // guarded by the proxy's mu
 	// inUse is when a session was last found in use at the place and left there,
@@ -49,16 +50,15 @@ type outages struct {
 	// that may have been overtaken elsewhere.
 	last atomic.Int64
 	// overtaken holds the sessions that were written or removed elsewhere while
-	// the server was down: what it has of them is stale.
+	// the server was down, with the begin of that outage: what it has of them is
+	// stale.
 	overtaken keySet
 }
 
 // add takes over what o has.
 func (x *outages) add(o *outages) {
 	x.last.Store(max(x.last.Load(), o.last.Load()))
-	for _, h := range o.overtaken.all() {
-		x.overtaken.add(h)
-	}
+	x.overtaken.addAll(&o.overtaken)
 }
 
 func (p *place) lastDown() int64    { return p.outages.Load().last.Load() }
@@ -102,6 +102,16 @@ func sameServer(a, b *place) bool {
 	}
 	x, y := a.instance.Load(), b.instance.Load()
 	return x != nil && y != nil && x.meets(y)
+}
+
+// setDown notes that the place is ejected or readmitted. Its health may go by
+// another name when the settings change, but that begins no other outage. The
+// proxy's mu is held.
+func (p *place) setDown(down bool, now time.Time) {
+	if down && !p.down {
+		p.outages.Load().last.Store(now.UnixNano())
+	}
+	p.down = down
 }
 
 // failed notes that the backend did not answer and returns since when.

@@ -1,0 +1,168 @@
+package proxy_test
+
+import (
+	"bytes"
+	"context"
+	"net"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"stateproxy/proxy"
+	"stateproxy/stateserver"
+	"stateproxy/wire"
+)
+
+// These tests are about when a session need not be looked for any more, and about
+// what a proxy that thinks so may meet.
+
+// oneAhead has two proxies, of which the first goes by a new ring already and the
+// second will in three seconds, and sessions that have moved to another owner.
+func oneAhead(t *testing.T, do func(ask func(op wire.Op, front, status int, body string), w *world)) {
+	synctest.Test(t, func(t *testing.T) {
+		for key := range sessionKeys {
+			w := newWorld(&history{proxies: 2, backends: 1, delay: 5 * time.Second, lag: 4 * time.Second})
+			w.happen(event{kind: change, change: rehome, b: 1})
+			w.pause(6 * time.Second)
+			do(func(op wire.Op, front, status int, body string) {
+				t.Helper()
+				d := &deed{wish: wish{op: op, front: front, key: key}, minutes: usualTimeout}
+				if op == wire.OpSet {
+					d.body = body
+				}
+				if w.do(d); d.answer.Status != status || op == wire.OpGet && d.answer.body != body {
+					t.Errorf("%v; want %d %q", d, status, body)
+				}
+			}, w)
+			w.stop()
+		}
+	})
+}
+
+const ahead, behind = 0, 1
+
+func TestSessionThatIsMadeBehindWhenItWasLookedFor(t *testing.T) {
+	oneAhead(t, func(ask func(op wire.Op, front, status int, body string), w *world) {
+		ask(wire.OpGet, ahead, 404, "")
+		ask(wire.OpSet, behind, 200, "new")
+		w.pause(time.Minute) // nobody goes by the old ring any more
+		ask(wire.OpGet, ahead, 200, "new")
+	})
+}
+
+func TestSessionThatIsMadeBehindAgain(t *testing.T) {
+	oneAhead(t, func(ask func(op wire.Op, front, status int, body string), w *world) {
+		ask(wire.OpSet, behind, 200, "one")
+		ask(wire.OpGet, ahead, 200, "one") // moved
+		ask(wire.OpRemove, ahead, 200, "")
+		ask(wire.OpSet, behind, 200, "two")
+		ask(wire.OpGet, ahead, 200, "two")
+	})
+}
+
+func TestSessionThatIsSavedAheadWhenItWasMadeBehindAgain(t *testing.T) {
+	oneAhead(t, func(ask func(op wire.Op, front, status int, body string), w *world) {
+		ask(wire.OpSet, behind, 200, "one")
+		ask(wire.OpGet, ahead, 200, "one") // moved
+		ask(wire.OpRemove, ahead, 200, "")
+		ask(wire.OpSet, behind, 200, "two")
+		ask(wire.OpSet, ahead, 200, "three")
+		ask(wire.OpGet, behind, 200, "three")
+		ask(wire.OpGet, ahead, 200, "three")
+	})
+}
+
+// A former owner that could not be asked may still have the session.
+func TestSessionOfAFormerOwnerThatComesBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(&history{proxies: 1, backends: 2, delay: -1})
+		defer w.stop()
+		ask := func(op wire.Op, status int, body string) {
+			t.Helper()
+			d := &deed{wish: wish{op: op}, minutes: usualTimeout}
+			if op == wire.OpSet {
+				d.body = body
+			}
+			if w.do(d); d.answer.Status != status || op == wire.OpGet && d.answer.body != body {
+				t.Errorf("%v; want %d %q", d, status, body)
+			}
+		}
+		ask(wire.OpSet, 200, "one")
+		m := w.holder()
+		w.happen(event{kind: change, change: drop, a: m.number})
+		w.pause(time.Minute)
+		w.happen(event{kind: eject, a: m.number})
+		ask(wire.OpGet, 404, "")
+		w.happen(event{kind: heal, a: m.number})
+		ask(wire.OpGet, 200, "one")
+	})
+}
+
+// What the proxy could not ask stays suspect, even when the session was found
+// elsewhere.
+func TestSessionThatMovedWhileAFormerOwnerWasDown(t *testing.T) {
+	h := newHandoffRig(t, nil)
+	h.prepare("old")
+	h.change()
+	c := dial(t, h.addr)
+	h.trap.set("DELETE", "", false, 2)
+	c.get("a")
+	if place(h.f) != "old locked" || place(h.o) != "old" {
+		t.Fatalf("after a move that breaks at f: %s, at o: %s; want two copies", place(h.f), place(h.o))
+	}
+	h.proxy.SetUp("f", false)
+	h.reconfigure(proxy.Settings{Backends: backends(stateserver.RunT(t))})
+	if a := c.get("a"); a.Status != 200 || place(h.o) != "-" {
+		t.Fatalf("GET = %d, then at o: %s; want 200, moved", a.Status, place(h.o))
+	}
+	if a := c.delete("a", wire.Some(0)); a.Status != 200 {
+		t.Fatalf("DELETE = %d; want 200", a.Status)
+	}
+	h.proxy.SetUp("f", true)
+	h.reconfigure(proxy.Settings{Backends: []proxy.Backend{{Name: "o", Address: h.o.Addr(), Weight: 1}}})
+	if a := c.get("a"); a.Status != 404 {
+		t.Errorf("GET of the removed session = %d, %q; want 404", a.Status, a.body)
+	}
+}
+
+// The session is in use at f when the proxy looks for it, and at o when the
+// request comes to f: it is looked for once more.
+func TestSessionThatMovesBehindTheProxysBack(t *testing.T) {
+	servers := startServers(t, 2)
+	list := backends(servers...)
+	atF, atO := dial(t, servers[0].Addr()), dial(t, servers[1].Addr())
+	var once sync.Once
+	alert := func(b []byte) {
+		if bytes.HasPrefix(b, []byte("GET")) && !bytes.Contains(b, []byte("acquire")) {
+			once.Do(func() { // the lock is released, and another proxy moves the session
+				atF.delete("a", wire.Some(2))
+				atO.put("a", oldBody, wire.Some(0))
+			})
+		}
+	}
+	r := startRig(t, proxy.Settings{Backends: list[:1]}, func(p *proxy.Proxy) {
+		p.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+			nc, err := new(net.Dialer).DialContext(ctx, network, address)
+			return &alertConn{Conn: nc, alert: alert}, err
+		}
+	})
+	atF.put("a", oldBody, wire.Some(0))
+	atF.acquire("a")
+	r.reconfigure(proxy.Settings{Backends: list[1:]})
+	if a := dial(t, r.addr).get("a"); a.Status != 200 || a.body != oldBody {
+		t.Errorf("GET = %d, %q; want the session from o", a.Status, a.body)
+	}
+}
+
+// alertConn tells of what is written to it, before it is.
+type alertConn struct {
+	net.Conn
+	alert func([]byte)
+}
+
+// Write implements net.Conn.
+func (c *alertConn) Write(b []byte) (int, error) {
+	c.alert(b)
+	return c.Conn.Write(b)
+}
