@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"bytes"
 	"errors"
 	"io"
 	"net"
@@ -333,10 +332,11 @@ func (c *conn) route(now time.Time) (keep bool) {
 		Client: c.client, Op: x.Op, App: x.key.App, Session: x.id, Start: now,
 		RequestBytes: int64(len(x.Request)) + x.RestLen, Timeout: x.req.Timeout.N,
 	}
+	if isReserved(x.key.Full) {
+		return c.answerReserved(t.settings)
+	}
 	if x.key.Digest != nil {
 		o.ID = keyHash(c.p.salt, x.key.SessionID)
-	} else if bytes.HasPrefix(x.key.Full, reserved) {
-		return c.answerReserved(t.settings)
 	}
 	c.p.sawTimeout(x.req.Timeout)
 	c.p.counts.inFlight.Add(1)

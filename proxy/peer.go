@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"slices"
 	"time"
 
@@ -181,6 +182,17 @@ func nearer(behind map[string]int, id string, far int) {
 
 // reserved is how keys begin that are no session's.
 var reserved = []byte(backend.Reserved)
+
+// isReserved reports whether the key is no session's. One that a server which
+// decodes twice would take for such a key is none either. What follows may look
+// like the key of a session, as in notes.
+func isReserved(key []byte) bool {
+	begin := key[:min(len(key), 6*len(reserved))] // a character has six bytes at most, as %u0073
+	if bytes.HasPrefix(begin, []byte("//")) || bytes.IndexByte(begin, '%') >= 0 {
+		begin = wire.AppendDecoded(nil, begin)
+	}
+	return bytes.HasPrefix(begin, reserved)
+}
 
 // answerReserved answers a request for a key that is no session's. The other
 // proxy's question is answered; no other such key is sent on, for a proxy keeps

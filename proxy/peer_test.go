@@ -338,6 +338,10 @@ func TestReservedKeys(t *testing.T) {
 		{"sentinel", wire.GET, "/stateproxy/sentinel", "", 400},
 		{"sentinel stored", wire.PUT, "/stateproxy/sentinel", "x", 400},
 		{"another", wire.HEAD, "/stateproxy/", "", 400},
+		{"a note", wire.PUT, "/stateproxy/copy/0123456789abcdef" + app + "id", "stale 9000000000000000000", 400},
+		{"a note, encoded twice", wire.PUT, "%2fstateproxy%2fcopy%2f0123456789abcdef" + app + "id", "stale 9", 400},
+		{"with one part encoded twice", wire.PUT, "/stat%u0065proxy/copy/0123456789abcdef" + app + "id", "stale 9", 400},
+		{"with two slashes", wire.PUT, "//stateproxy/sentinel", "x", 400},
 		{"a session", wire.HEAD, "/stateproxy", "", 404},
 	}
 	for _, tt := range tests {

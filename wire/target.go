@@ -79,9 +79,10 @@ func isBase64(c byte) bool {
 
 // AppendDecoded appends the decoded target to dst, by the rules of the
 // Microsoft server (protocol.md section 4): of two leading raw slashes one is
-// dropped; then one pass in which + is a blank, %XX a byte, %uXXXX a UTF-16
-// unit, and any other % stands for itself. Invalid UTF-8 becomes U+FFFD; a lone surrogate from %uXXXX keeps
-// its three-byte form, so that different keys stay different.
+// dropped; then one pass in which + is a blank, % with two hexadecimal digits a
+// byte, %u with four a UTF-16 unit, and any other % stands for itself. Invalid
+// UTF-8 becomes U+FFFD; a lone surrogate from %u keeps its three-byte form, so that
+// different keys stay different.
 func AppendDecoded(dst, target []byte) []byte {
 	return decode(dst, foldSlashes(target))
 }
