@@ -1,9 +1,7 @@
 package proxy_test
 
 import (
-	"bytes"
 	"fmt"
-	"io"
 	"net/netip"
 	"strings"
 	"sync"
@@ -400,20 +398,7 @@ func TestGuardedRequestsAllocateNothing(t *testing.T) {
 	if _, err := p.Reconfigure(s); err != nil {
 		t.Fatal(err)
 	}
-	c := startProxy(t, p)
-	got := make([]byte, len(want))
-	exchange := func() {
-		if _, err := c.Write(req); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := io.ReadFull(c, got); err != nil || !bytes.Equal(got, want) {
-			t.Fatalf("answer = %q, %v; want the backend's", got, err)
-		}
-	}
-	exchange()
-	if n := testing.AllocsPerRun(5000, exchange); n > 0 && !raceEnabled {
-		t.Errorf("a request allocates %v times; want 0", n)
-	}
+	wantNoAllocs(t, p, req, want)
 }
 
 // BenchmarkGuarded is BenchmarkProxy/get-1KiB with every guard.

@@ -224,20 +224,7 @@ func TestAliasAllocatesNothing(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	c := startProxy(t, p)
-	got := make([]byte, len(want))
-	exchange := func() {
-		if _, err := c.Write(req); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := io.ReadFull(c, got); err != nil || !bytes.Equal(got, want) {
-			t.Fatalf("answer = %q, %v; want the backend's", got, err)
-		}
-	}
-	exchange()
-	if n := testing.AllocsPerRun(2000, exchange); n > 0 && !raceEnabled {
-		t.Errorf("a request allocates %v times; want 0", n)
-	}
+	wantNoAllocs(t, p, req, want)
 }
 
 // A session under an alias is brought over as any other.

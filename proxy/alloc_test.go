@@ -64,21 +64,28 @@ func TestRequestsAllocateNothing(t *testing.T) {
 			if _, err := p.Reconfigure(settings); err != nil {
 				t.Fatal(err)
 			}
-			c := startProxy(t, p)
-			got := make([]byte, len(want))
-			exchange := func() {
-				if _, err := c.Write(req); err != nil {
-					t.Fatal(err)
-				}
-				if _, err := io.ReadFull(c, got); err != nil || !bytes.Equal(got, want) {
-					t.Fatalf("answer = %d bytes, %v; want the backend's %d", len(got), err, len(want))
-				}
-			}
-			exchange()
-			if n := testing.AllocsPerRun(5000, exchange); n > 0 && !raceEnabled {
-				t.Errorf("a request allocates %v times; want 0", n)
-			}
+			wantNoAllocs(t, p, req, want)
 		})
+	}
+}
+
+// wantNoAllocs fails the test if a request through p allocates, or is not answered
+// as wanted. p has its settings.
+func wantNoAllocs(t *testing.T, p *proxy.Proxy, req, want []byte) {
+	t.Helper()
+	c := startProxy(t, p)
+	got := make([]byte, len(want))
+	exchange := func() {
+		if _, err := c.Write(req); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(c, got); err != nil || !bytes.Equal(got, want) {
+			t.Fatalf("answer = %d bytes, %v; want the backend's %d", len(got), err, len(want))
+		}
+	}
+	exchange()
+	if n := testing.AllocsPerRun(5000, exchange); n > 0 && !raceEnabled {
+		t.Errorf("a request allocates %v times; want 0", n)
 	}
 }
 

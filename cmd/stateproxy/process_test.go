@@ -138,6 +138,55 @@ func farmSessions(t *testing.T) int {
 	return n
 }
 
+// farmRun is a farm whose pages go through the processes' proxy.
+type farmRun struct {
+	*farm.Farm
+	s      *processes
+	cancel func()
+	ran    chan error
+}
+
+// startFarm fills the servers with sessions and begins to ask for pages.
+func (s *processes) startFarm() *farmRun {
+	s.t.Helper()
+	f, err := farm.New(farm.Config{
+		Targets: []string{s.listen}, Workers: 4, Pages: 6, Sessions: farmSessions(s.t), PagesPerSecond: 600,
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if err := f.Fill(s.t.Context()); err != nil {
+		s.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(s.t.Context())
+	r := &farmRun{f, s, cancel, make(chan error, 1)}
+	go func() { r.ran <- f.Run(ctx) }()
+	return r
+}
+
+// stop ends the page traffic.
+func (r *farmRun) stop() {
+	r.s.t.Helper()
+	r.cancel()
+	if err := <-r.ran; err != nil {
+		r.s.t.Errorf("farm: %v", err)
+	}
+}
+
+// wantNoLoss fails the test if a session is not as its last page left it, or if
+// a page met an error.
+func (r *farmRun) wantNoLoss() {
+	r.s.t.Helper()
+	if err := r.Verify(r.s.t.Context()); err != nil {
+		r.s.t.Fatal(err)
+	}
+	report := r.Report()
+	r.s.t.Log(report.Text())
+	if !report.OK() || report.PageErrors() != 0 {
+		r.s.t.Errorf("%d findings of damage, %d page errors; want none\n%s", report.Damage(), report.PageErrors(), r.s.log)
+	}
+}
+
 // TestFarmWhileThePoolChanges has the pool go from three backends to four to
 // two, with weights changed on the way, under page traffic. A drained backend is
 // killed as soon as all of its known sessions have left.
@@ -147,18 +196,8 @@ func TestFarmWhileThePoolChanges(t *testing.T) {
 	replaceFile(t, file, s.poolText(adminAt, "s1 1 active", "s2 1 active", "s3 1 active"))
 	s.start(s.listen, "run", "-config", file)
 	r := &running{t: t, log: s.log}
-	f, err := farm.New(farm.Config{
-		Targets: []string{s.listen}, Workers: 4, Pages: 6, Sessions: farmSessions(t), PagesPerSecond: 600,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := f.Fill(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(t.Context())
-	ran := make(chan error, 1)
-	go func() { ran <- f.Run(ctx) }()
+	f := s.startFarm()
+	ctx := t.Context()
 	part := farmTime(t) / 4
 	after(ctx, part/4)
 	change := func(backends ...string) {
@@ -173,20 +212,10 @@ func TestFarmWhileThePoolChanges(t *testing.T) {
 	r.logged("all known sessions have left the backend", `"s1"`)
 	change("s2 1 active", "s4 1 active")
 	r.logged("all known sessions have left the backend", `"s3"`)
-	stop()
-	if err := <-ran; err != nil {
-		t.Errorf("farm: %v", err)
-	}
+	f.stop()
 	for _, name := range []string{"s1", "s3"} {
 		s.kill(name)
 		r.logged("backend ejected", `"`+name+`"`)
 	}
-	if err := f.Verify(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	report := f.Report()
-	t.Log(report.Text())
-	if !report.OK() || report.PageErrors() != 0 {
-		t.Errorf("%d findings of damage, %d page errors; want none\n%s", report.Damage(), report.PageErrors(), s.log)
-	}
+	f.wantNoLoss()
 }

@@ -4,9 +4,7 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -16,7 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"stateproxy/internal/farm"
 	"stateproxy/stateserver"
 )
 
@@ -59,16 +56,8 @@ func TestFarmThroughUpgrades(t *testing.T) {
 	first := s.start(s.listen, "run", "-config", file)
 	t.Cleanup(func() { killServing(adminAt) })
 	r := &running{t: t, log: s.log}
-	f, err := farm.New(farm.Config{Targets: []string{s.listen}, Workers: 4, Pages: 6, Sessions: farmSessions(t), PagesPerSecond: 600})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := f.Fill(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(t.Context())
-	ran := make(chan error, 1)
-	go func() { ran <- f.Run(ctx) }()
+	f := s.startFarm()
+	ctx := t.Context()
 	part := farmTime(t) / 4
 	after(ctx, part/2)
 	replaceFile(t, file, s.poolText(adminAt, "s1 1 active", "s2 1 active", "s3 2 active"))
@@ -83,19 +72,9 @@ func TestFarmThroughUpgrades(t *testing.T) {
 		}
 		after(ctx, part)
 	}
-	stop()
-	if err := <-ran; err != nil {
-		t.Errorf("farm: %v", err)
-	}
+	f.stop()
 	wantExit(t, first, s.log)
-	if err := f.Verify(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	report := f.Report()
-	t.Log(report.Text())
-	if !report.OK() || report.PageErrors() != 0 {
-		t.Errorf("%d findings of damage, %d page errors; want none\n%s", report.Damage(), report.PageErrors(), s.log)
-	}
+	f.wantNoLoss()
 	r.eventually("three former processes have ended", func() bool { return strings.Count(s.log.String(), "the former process has ended") == 3 })
 	if strings.Contains(s.log.String(), "cut off") {
 		t.Errorf("requests were cut off:\n%s", s.log)
@@ -167,66 +146,4 @@ func TestUpgradeThatFails(t *testing.T) {
 			}
 		})
 	}
-}
-
-// TestUpgradeUnderServiceManager holds that the manager hears which process is the
-// service now, and that its socket is passed on as its own.
-func TestUpgradeUnderServiceManager(t *testing.T) {
-	binary, folder := buildBinary(t), t.TempDir()
-	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: filepath.Join(folder, "notify"), Net: "unixgram"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	socket, err := ln.(*net.TCPListener).File()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer socket.Close()
-	listen, adminAt := ln.Addr().String(), freeAddress(t)
-	ln.Close()
-	file := filepath.Join(folder, "config.yaml")
-	replaceFile(t, file, "listen: "+listen+"\nadmin: {listen: '"+adminAt+"'}\nbackends:\n  - {name: s1, address: 127.0.0.1:1}\n")
-	log := &logText{}
-	cmd := exec.Command("/bin/sh", "-c", `export LISTEN_PID=$$ WATCHDOG_PID=$$; exec "$0" run -config "$1"`, binary, file)
-	cmd.ExtraFiles = []*os.File{socket}
-	cmd.Env = append(os.Environ(), "LISTEN_FDS=1", "WATCHDOG_USEC=60000000", "NOTIFY_SOCKET="+filepath.Join(folder, "notify"))
-	cmd.Stdout, cmd.Stderr = log, log
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
-	t.Cleanup(func() { killServing(adminAt) })
-	r := &running{t: t, log: log}
-	r.eventually("the proxy serves", func() bool { return serving(adminAt) != 0 })
-	cmd.Process.Signal(syscall.SIGUSR2)
-	wantExit(t, cmd, log)
-	r.logged("the former process has ended")
-	now := serving(adminAt)
-	var heard []string
-	b := make([]byte, 4096)
-	conn.SetReadDeadline(time.Now().Add(20 * time.Second))
-	for strings.Count(strings.Join(heard, "\n"), "READY=1") < 3 {
-		n, err := conn.Read(b)
-		if err != nil {
-			t.Fatalf("the manager has heard %q, %v; want READY of the old process, of the new one, and of the new one when it is alone", heard, err)
-		}
-		heard = append(heard, string(b[:n]))
-	}
-	all := strings.Join(heard, "\n")
-	if want := "MAINPID=" + strings.TrimSpace(jsonText(now)); !strings.Contains(all, want) || strings.Contains(all, "STOPPING=1") {
-		t.Errorf("the manager has heard %q; want %s, and no STOPPING", all, want)
-	}
-	if strings.Contains(log.String(), "does not name") {
-		t.Errorf("a socket is taken for unclaimed:\n%s", log)
-	}
-}
-
-func jsonText(v any) string {
-	b, _ := json.Marshal(v)
-	return string(b)
 }

@@ -30,21 +30,33 @@ func tcpPair(t *testing.T) (ours, theirs net.Conn) {
 	return ours, theirs
 }
 
+// proxyBefore returns a proxy that has settings and no listener.
+func proxyBefore(t *testing.T, s *stateserver.Server) *Proxy {
+	t.Helper()
+	p := &Proxy{}
+	if _, err := p.Reconfigure(Settings{Backends: []Backend{{Name: "s1", Address: s.Addr(), Weight: 1}}}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { p.Close() })
+	return p
+}
+
+// serveOne serves the connection; served is closed at its end.
+func serveOne(c *conn) (served chan struct{}) {
+	served = make(chan struct{})
+	go func() {
+		defer close(served)
+		c.serve()
+	}()
+	return served
+}
+
 const headRequest = "HEAD %2fa HTTP/1.1\r\nHost: a\r\n\r\n"
 
 // A request that has come before its connection is told to leave is answered,
 // whole or not.
 func TestLeaveAnswersWhatHasCome(t *testing.T) {
-	if !sock.TellsDelivery {
-		t.Log("here only a look at the socket of Linux tells what has come")
-		return
-	}
-	s := stateserver.RunT(t)
-	p := &Proxy{}
-	if _, err := p.Reconfigure(Settings{Backends: []Backend{{Name: "s1", Address: s.Addr(), Weight: 1}}}); err != nil {
-		t.Fatal(err)
-	}
-	defer p.Close()
+	p := proxyBefore(t, stateserver.RunT(t))
 	for _, cut := range []int{0, 5} {
 		ours, theirs := tcpPair(t)
 		c := newConn(p, ours, netip.AddrPort{})
@@ -55,11 +67,7 @@ func TestLeaveAnswersWhatHasCome(t *testing.T) {
 			<-time.After(time.Millisecond)
 		}
 		c.leave(time.Unix(1, 0))
-		served := make(chan struct{})
-		go func() {
-			defer close(served)
-			c.serve()
-		}()
+		served := serveOne(c)
 		if _, err := theirs.Write([]byte(headRequest[len(headRequest)-cut:])); err != nil {
 			t.Fatal(err)
 		}
@@ -75,25 +83,12 @@ func TestLeaveAnswersWhatHasCome(t *testing.T) {
 // Who has read the last answer of a connection finds its end there too, so that no
 // request is sent behind it.
 func TestLastAnswerBringsTheEnd(t *testing.T) {
-	if !sock.TellsDelivery {
-		t.Log("answer and end go out in one packet on Linux alone")
-		return
-	}
-	s := stateserver.RunT(t)
-	p := &Proxy{}
-	if _, err := p.Reconfigure(Settings{Backends: []Backend{{Name: "s1", Address: s.Addr(), Weight: 1}}}); err != nil {
-		t.Fatal(err)
-	}
-	defer p.Close()
+	p := proxyBefore(t, stateserver.RunT(t))
 	for i := range 200 {
 		ours, theirs := tcpPair(t)
 		c := newConn(p, ours, netip.AddrPort{})
 		c.leave(time.Now().Add(time.Hour))
-		served := make(chan struct{})
-		go func() {
-			defer close(served)
-			c.serve()
-		}()
+		served := serveOne(c)
 		if _, err := theirs.Write([]byte(headRequest)); err != nil {
 			t.Fatal(err)
 		}
