@@ -32,7 +32,8 @@ const (
 	// DefaultTimeout is the client's stateNetworkTimeout (protocol.md section 8.4).
 	DefaultTimeout = 10 * time.Second
 	DefaultSlow    = 100 * time.Millisecond
-	DefaultApp     = "/stateproxy/probe"
+	// DefaultApp does not begin as the keys that a proxy keeps for itself.
+	DefaultApp = "/stateproxy-probe"
 )
 
 // Probe says how to probe. The zero value is ready for use. Fields are not
