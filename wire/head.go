@@ -5,73 +5,61 @@ import (
 	"math"
 )
 
-// headLen returns the length of the head at the start of b, blank line
-// included, and the length of its first line without CRLF. It is 0 while the
-// blank line is not there. A CR or LF that is not half of a CRLF is reported by
-// its offset, -1 if there is none.
-func headLen(b []byte) (n, first, badEnding int) {
-	for start := 0; ; {
-		i := bytes.IndexByte(b[start:], '\n')
-		if i < 0 {
-			return 0, first, strayCR(b, start)
-		}
-		i += start
-		if i == start || b[i-1] != '\r' {
-			return 0, first, i
-		}
-		if cr := bytes.IndexByte(b[start:i-1], '\r'); cr >= 0 {
-			return 0, first, start + cr
-		}
+// nextLine finds the line that begins at b[at:] and returns it without its CRLF.
+// A plain line has nothing but visible ASCII and blanks; one that has may still
+// be called not plain. end is 0 while the line is not complete. A CR or LF that
+// is not half of a CRLF is reported by its offset, -1 if there is none.
+func nextLine(b []byte, at int) (line []byte, plain bool, end, badEnding int) {
+	plain = true
+	for i := at; ; i++ {
+		var ascii bool
+		i, ascii = control(b, i)
+		plain = plain && ascii
 		switch {
-		case start == 0:
-			first = i - 1
-			if first == 0 { // a blank line is no first line
-				return i + 1, 0, -1
-			}
-		case i == start+1:
-			return i + 1, first, -1
+		case i == len(b):
+			return nil, plain, 0, -1
+		case b[i] == '\n':
+			return nil, plain, 0, i
+		case b[i] != '\r':
+			plain = false
+		case i+1 == len(b): // its LF may be still to come
+			return nil, plain, 0, -1
+		case b[i+1] == '\n':
+			return b[at:i], plain, i + 2, -1
+		default:
+			return nil, plain, 0, i
 		}
-		start = i + 1
 	}
-}
-
-// strayCR looks for a CR in b[start:], which holds no LF. The last byte may be
-// one whose LF is still to come.
-func strayCR(b []byte, start int) int {
-	if i := bytes.IndexByte(b[start:], '\r'); i >= 0 && start+i < len(b)-1 {
-		return start + i
-	}
-	return -1
-}
-
-// nextLine cuts the next line, without its CRLF, off head[at:]. The caller has
-// checked the line endings.
-func nextLine(head []byte, at int) (line []byte, next int) {
-	i := bytes.IndexByte(head[at:], '\r')
-	return head[at : at+i], at + i + 2
 }
 
 // header splits a header line. ok is false if there is no name, or the value
 // has a control character. Whether a name that nobody knows is one at all, the
 // caller asks isTokens.
-func header(line []byte) (name, value []byte, ok bool) {
+func header(line []byte, plain bool) (name, value []byte, ok bool) {
 	i := bytes.IndexByte(line, ':')
 	if i <= 0 {
 		return nil, nil, false
 	}
 	name, value = line[:i], line[i+1:]
-	for len(value) > 0 && (value[0] == ' ' || value[0] == '\t') {
+	for len(value) > 0 && isBlank(value[0]) {
 		value = value[1:]
 	}
-	for len(value) > 0 && (value[len(value)-1] == ' ' || value[len(value)-1] == '\t') {
+	for len(value) > 0 && isBlank(value[len(value)-1]) {
 		value = value[:len(value)-1]
 	}
-	for _, c := range value {
+	return name, value, plain || !hasControl(value)
+}
+
+func isBlank(c byte) bool { return c == ' ' || c == '\t' }
+
+// hasControl reports whether b has a control character other than a tab.
+func hasControl(b []byte) bool {
+	for _, c := range b {
 		if c < ' ' && c != '\t' || c == 0x7f {
-			return nil, nil, false
+			return true
 		}
 	}
-	return name, value, true
+	return false
 }
 
 // isTokens reports whether b may be the name of a header.

@@ -71,27 +71,39 @@ func (r *Request) CloseAfter() bool {
 // no error but noted in r.Faults.
 func ParseRequest(b []byte, r *Request) (int, error) {
 	*r = Request{}
-	n, first, bad := headLen(b)
-	switch {
-	case bad >= 0:
-		return 0, &SyntaxError{BadLineEnding, bad}
-	case n == 0:
-		if len(b) > 0 && !isToken[b[0]] {
-			return 0, &SyntaxError{BadRequestLine, 0} // no need to wait for the rest of, say, a TLS hello
+	var h requestHeaders
+	var fault error // what is wrong with the line at fault, told when the head is whole
+	for at := 0; ; {
+		line, plain, end, bad := nextLine(b, at)
+		switch {
+		case bad >= 0:
+			return 0, &SyntaxError{BadLineEnding, bad}
+		case end == 0:
+			if len(b) > 0 && !isToken[b[0]] {
+				return 0, &SyntaxError{BadRequestLine, 0} // no need to wait for the rest of, say, a TLS hello
+			}
+			return 0, ErrIncomplete
+		case fault == nil && at == 0:
+			fault = r.parseLine(line, plain)
+		case fault == nil && len(line) > 0:
+			fault = r.parseHeader(&h, line, plain, at, end-at)
 		}
-		return 0, ErrIncomplete
+		if len(line) > 0 {
+			at = end
+			continue
+		}
+		if fault == nil {
+			fault = r.finish(&h, at)
+		}
+		if fault != nil {
+			return 0, fault
+		}
+		r.Head = b[:end]
+		return end, nil
 	}
-	if err := r.parseLine(b[:first]); err != nil {
-		return 0, err
-	}
-	if err := r.parseHeaders(b[:n], first+2); err != nil {
-		return 0, err
-	}
-	r.Head = b[:n]
-	return n, nil
 }
 
-func (r *Request) parseLine(line []byte) error {
+func (r *Request) parseLine(line []byte, plain bool) error {
 	i := bytes.IndexByte(line, ' ')
 	if i <= 0 {
 		return &SyntaxError{BadRequestLine, 0}
@@ -108,9 +120,11 @@ func (r *Request) parseLine(line []byte) error {
 	if r.Verb = parseVerb(verb); r.Verb == 0 {
 		return &SyntaxError{BadVerb, 0}
 	}
-	for k, c := range target {
-		if c <= ' ' || c >= 0x7f {
-			return &SyntaxError{BadTarget, i + 1 + k}
+	if !plain { // else it is visible, for blanks end it
+		for k, c := range target {
+			if c <= ' ' || c >= 0x7f {
+				return &SyntaxError{BadTarget, i + 1 + k}
+			}
 		}
 	}
 	r.Target, r.Version = target, version
@@ -195,37 +209,39 @@ func requestHeader(name []byte) int {
 	return hdrUnknown
 }
 
-func (r *Request) parseHeaders(head []byte, at int) error {
-	var h requestHeaders
-	for at < len(head)-2 {
-		line, next := nextLine(head, at)
-		name, value, ok := header(line)
-		if !ok {
-			return &SyntaxError{BadHeader, at}
-		}
-		id := requestHeader(name)
-		switch {
-		case id == hdrUnknown:
-			if !isTokens(name) {
-				return &SyntaxError{BadHeader, at}
-			}
-		case h.seen[id] && id != hdrContentLength: // the two ends might believe different lines
-			return &SyntaxError{BadHeader, at}
-		}
-		r.setHeader(&h, id, value, at)
-		if id == hdrBudget {
-			r.budgetAt, r.budgetLen = at, next-at
-		}
-		h.seen[id] = true
-		at = next
+// parseHeader takes a header line, which stands at an offset and has size bytes
+// with its end.
+func (r *Request) parseHeader(h *requestHeaders, line []byte, plain bool, at, size int) error {
+	name, value, ok := header(line, plain)
+	if !ok {
+		return &SyntaxError{BadHeader, at}
 	}
+	id := requestHeader(name)
+	switch {
+	case id == hdrUnknown:
+		if !isTokens(name) {
+			return &SyntaxError{BadHeader, at}
+		}
+	case h.seen[id] && id != hdrContentLength: // the two ends might believe different lines
+		return &SyntaxError{BadHeader, at}
+	}
+	r.setHeader(h, id, value, at)
+	if id == hdrBudget {
+		r.budgetAt, r.budgetLen = at, size
+	}
+	h.seen[id] = true
+	return nil
+}
+
+// finish judges what all lines together say. The blank line stands at an offset.
+func (r *Request) finish(h *requestHeaders, at int) error {
 	switch {
 	case h.transferEncoding > 0:
 		return &SyntaxError{UnsupportedTransferEncoding, h.transferEncoding}
 	case h.contentLength > 0:
 		return &SyntaxError{BadContentLength, h.contentLength}
 	case r.Verb == PUT && !r.ContentLength.Set:
-		return &SyntaxError{MissingContentLength, len(head) - 2}
+		return &SyntaxError{MissingContentLength, at}
 	}
 	if !h.seen[hdrLockCookie] && h.seen[hdrLockCookieHyphen] {
 		r.LockCookie = h.hyphenated

@@ -97,26 +97,42 @@ func (r *Response) Effect(op Op) Effect {
 // refused: the protocol has no other way to end a body.
 func ParseResponse(b []byte, r *Response) (int, error) {
 	*r = Response{}
-	n, first, bad := headLen(b)
-	if first == 0 && (n > 0 || bad >= 0 || !couldBeStatus(b)) {
-		return 0, &SyntaxError{BadStatusLine, 0}
-	}
-	if first > 0 {
-		if err := r.parseLine(b[:first]); err != nil {
+	line, _, at, bad := nextLine(b, 0)
+	switch {
+	case at > 0 && len(line) > 0:
+		if err := r.parseLine(line); err != nil {
 			return 0, err
 		}
-	}
-	switch {
-	case bad >= 0:
-		return 0, &SyntaxError{BadHeader, bad}
-	case n == 0:
+	case at > 0 || bad >= 0 || !couldBeStatus(b):
+		return 0, &SyntaxError{BadStatusLine, 0}
+	default:
 		return 0, ErrIncomplete
 	}
-	if err := r.parseHeaders(b[:n], first+2); err != nil {
-		return 0, err
+	var h responseHeaders
+	var fault error // what is wrong with the line at fault, told when the head is whole
+	for {
+		line, plain, end, bad := nextLine(b, at)
+		switch {
+		case bad >= 0:
+			return 0, &SyntaxError{BadHeader, bad}
+		case end == 0:
+			return 0, ErrIncomplete
+		case len(line) > 0:
+			if fault == nil {
+				fault = r.parseHeader(&h, line, plain, at)
+			}
+			at = end
+			continue
+		}
+		if fault == nil {
+			fault = r.finish(&h, at)
+		}
+		if fault != nil {
+			return 0, fault
+		}
+		r.Head = b[:end]
+		return end, nil
 	}
-	r.Head = b[:n]
-	return n, nil
 }
 
 // couldBeStatus reports whether b, which holds no whole line, may become a
@@ -140,8 +156,8 @@ func (r *Response) parseLine(line []byte) error {
 	if !ok || len(code) != 3 || status < 100 || status > 999 {
 		return &SyntaxError{BadStatusLine, at}
 	}
-	for i, c := range r.Reason {
-		if c < ' ' && c != '\t' || c == 0x7f {
+	for i := range r.Reason {
+		if hasControl(r.Reason[i : i+1]) {
 			return &SyntaxError{BadStatusLine, at + 4 + i}
 		}
 	}
@@ -149,37 +165,42 @@ func (r *Response) parseLine(line []byte) error {
 	return nil
 }
 
-func (r *Response) parseHeaders(head []byte, at int) error {
-	var encoding, length int
-	for at < len(head)-2 {
-		line, next := nextLine(head, at)
-		name, value, ok := header(line)
-		if !ok {
-			return &SyntaxError{BadHeader, at}
-		}
-		switch {
-		case isName(name, "Content-Length", "content-length"):
-			n, ok := contentLength(value)
-			if !ok || r.ContentLength.Set {
-				length = at
-			}
-			r.ContentLength = Some(n)
-		case isName(name, "Transfer-Encoding", "transfer-encoding"):
-			encoding = at
-		default:
-			if !r.setHeader(name, value) {
-				return &SyntaxError{BadHeader, at}
-			}
-		}
-		at = next
+// responseHeaders is where the lines at fault stand that are told of only when
+// all are read; 0 for none.
+type responseHeaders struct{ transferEncoding, contentLength int }
+
+// parseHeader takes a header line, which stands at an offset.
+func (r *Response) parseHeader(h *responseHeaders, line []byte, plain bool, at int) error {
+	name, value, ok := header(line, plain)
+	if !ok {
+		return &SyntaxError{BadHeader, at}
 	}
 	switch {
-	case encoding > 0:
-		return &SyntaxError{UnsupportedTransferEncoding, encoding}
-	case length > 0:
-		return &SyntaxError{BadContentLength, length}
+	case isName(name, "Content-Length", "content-length"):
+		n, ok := contentLength(value)
+		if !ok || r.ContentLength.Set {
+			h.contentLength = at
+		}
+		r.ContentLength = Some(n)
+	case isName(name, "Transfer-Encoding", "transfer-encoding"):
+		h.transferEncoding = at
+	default:
+		if !r.setHeader(name, value) {
+			return &SyntaxError{BadHeader, at}
+		}
+	}
+	return nil
+}
+
+// finish judges what all lines together say. The blank line stands at an offset.
+func (r *Response) finish(h *responseHeaders, at int) error {
+	switch {
+	case h.transferEncoding > 0:
+		return &SyntaxError{UnsupportedTransferEncoding, h.transferEncoding}
+	case h.contentLength > 0:
+		return &SyntaxError{BadContentLength, h.contentLength}
 	case !r.ContentLength.Set:
-		return &SyntaxError{MissingContentLength, len(head) - 2}
+		return &SyntaxError{MissingContentLength, at}
 	}
 	return nil
 }

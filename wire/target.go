@@ -96,13 +96,22 @@ func foldSlashes(target []byte) []byte {
 
 func decode(dst, target []byte) []byte {
 	base := len(dst)
-	run := base // start of the bytes that are to be UTF-8 together
+	run := base   // start of the bytes that are to be UTF-8 together
+	ascii := true // all of them are less than that
 	for i := 0; i < len(target); i++ {
+		if n := plainLen(target[i:]); n > 0 {
+			dst = append(dst, target[i:i+n]...)
+			i += n - 1
+			continue
+		}
 		c := target[i]
 		switch {
 		case c == '+':
 			dst = append(dst, ' ')
-		case c != '%' || i+2 >= len(target):
+		case c != '%':
+			ascii = false
+			dst = append(dst, c)
+		case i+2 >= len(target):
 			dst = append(dst, c)
 		case target[i+1] == 'u' && i+5 < len(target):
 			unit, ok := hex4(target[i+2 : i+6])
@@ -119,11 +128,26 @@ func decode(dst, target []byte) []byte {
 				dst = append(dst, c)
 				continue
 			}
+			ascii = ascii && hi < 8
 			dst = append(dst, byte(hi)<<4|byte(lo))
 			i += 2
 		}
 	}
+	if ascii {
+		return dst
+	}
 	return validate(dst, run)
+}
+
+// plainLen returns how many bytes at the start of b are ASCII and stand for
+// themselves.
+func plainLen(b []byte) int {
+	for i, c := range b {
+		if c == '%' || c == '+' || c >= 0x80 {
+			return i
+		}
+	}
+	return len(b)
 }
 
 // validate replaces invalid UTF-8 in b[from:] by U+FFFD, one for each byte.
