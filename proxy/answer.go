@@ -29,7 +29,7 @@ func (e *blockedError) Unwrap() error { return e.err }
 // for a lock the proxy looks before it sends the answer, which costs a system
 // call: one that gave up meanwhile would leave the lock behind. That a client
 // left earlier is seen by undoGrant.
-const patience = 50 * time.Millisecond
+const patience = 250 * time.Millisecond
 
 // relay passes the answer in c.x on to the client.
 func (c *conn) relay(s *Settings) (keep bool) {
@@ -49,6 +49,7 @@ func (c *conn) relay(s *Settings) (keep bool) {
 	}
 	tail := x.Tail
 	err = x.CopyTail(c.nc.Conn)
+	o.Duration = time.Since(o.Start)
 	c.nc.Sent(tail - x.Tail)
 	o.ResponseBytes += tail - x.Tail
 	if err != nil {
@@ -127,7 +128,9 @@ func (c *conn) undoGrant() {
 	c.finish()
 }
 
-// write sends b to the client within the stall limit from now on.
+// write sends b to the client within the stall limit from now on. The request
+// ends with it; where the system takes all at once that is now, without another
+// look at the clock.
 func (c *conn) write(s *Settings, b []byte, now time.Time) (int, error) {
 	if c.isLeaving() {
 		c.nc.Cork() // so that the client knows with the answer that it is the last one
@@ -138,7 +141,10 @@ func (c *conn) write(s *Settings, b []byte, now time.Time) (int, error) {
 			return 0, err
 		}
 	}
-	return c.nc.Write(b)
+	c.nc.Blocked = 0
+	n, err := c.nc.Write(b)
+	c.outcome.Duration = now.Add(c.nc.Blocked).Sub(c.outcome.Start)
+	return n, err
 }
 
 // fail answers a request that got no answer from a backend.

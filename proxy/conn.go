@@ -155,7 +155,7 @@ func (c *conn) end() bool { return c.state.CompareAndSwap(busy, idle) }
 // Space implements sock.Handler.
 func (c *conn) Space() []byte {
 	if c.in == nil {
-		c.in = sock.Buffer(max(c.size, sock.FirstRead))
+		c.in = sock.BufferFor(c.size)
 	}
 	if c.n == len(c.in) {
 		c.in = sock.Grow(c.in, c.n, 2*c.n)
@@ -400,7 +400,9 @@ func (c *conn) describe() {
 func (c *conn) finish() {
 	c.p.counts.requests.Add(1)
 	if c.p.Done != nil {
-		c.outcome.Duration = time.Since(c.outcome.Start)
+		if c.outcome.Duration == 0 { // no answer was sent
+			c.outcome.Duration = time.Since(c.outcome.Start)
+		}
 		c.p.Done(&c.outcome)
 	}
 }

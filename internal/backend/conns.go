@@ -24,10 +24,8 @@ var errQueueFull = errors.New("too many requests wait for a connection")
 
 // take returns a connection: an idle one, or a new one, or after a wait one
 // that another request gave back.
-func (p *Pool) take(ctx context.Context, s *Settings, x *Exchange, fresh bool) (c *conn, reused bool, err error) {
+func (p *Pool) take(ctx context.Context, s *Settings, x *Exchange, now time.Time, fresh bool) (c *conn, reused bool, err error) {
 	if !fresh {
-		now := x.Started
-		x.Started = time.Time{} // a later exchange must not take it for the present
 		if c := p.takeIdle(s, now, x.once()); c != nil {
 			return c, true, nil
 		}
@@ -104,9 +102,6 @@ func (p *Pool) leave(turn chan *conn) bool {
 // takeIdle returns the connection that was used last, if the backend has not
 // closed it. For a request that can be sent once only none is taken on trust.
 func (p *Pool) takeIdle(s *Settings, now time.Time, once bool) *conn {
-	if now.IsZero() {
-		now = time.Now()
-	}
 	for {
 		p.mu.Lock()
 		n := len(p.idle)

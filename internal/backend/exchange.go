@@ -115,7 +115,7 @@ type answer struct {
 // Space implements sock.Handler.
 func (a *answer) Space() []byte {
 	if a.buf == nil {
-		a.buf = sock.Buffer(max(a.size, sock.FirstRead))
+		a.buf = sock.BufferFor(a.size)
 	}
 	if a.n == len(a.buf) {
 		a.buf = sock.Grow(a.buf, a.n, max(a.need, 2*a.n))
@@ -228,8 +228,8 @@ type conn struct {
 // One that is near is set as it is.
 const deadlineSlack = 250 * time.Millisecond
 
-func (c *conn) setDeadline(t time.Time) error {
-	if d := t.Sub(c.deadline); d >= 0 && d < deadlineSlack && time.Until(c.deadline) > 4*deadlineSlack {
+func (c *conn) setDeadline(t, now time.Time) error {
+	if d := t.Sub(c.deadline); d >= 0 && d < deadlineSlack && c.deadline.Sub(now) > 4*deadlineSlack {
 		return nil
 	}
 	c.deadline = t

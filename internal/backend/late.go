@@ -42,7 +42,7 @@ func (p *Pool) releaseLate(c *conn, x *Exchange, request []byte) {
 	defer p.forget(c)
 	defer c.Close()
 	defer x.Release()
-	if c.setDeadline(x.Deadline) != nil || c.ReadLoop(&x.in) != nil || x.in.reason != "" {
+	if c.setDeadline(x.Deadline, time.Now()) != nil || c.ReadLoop(&x.in) != nil || x.in.reason != "" {
 		return
 	}
 	cookie := x.Response.LockCookie

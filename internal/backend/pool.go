@@ -145,13 +145,22 @@ func (p *Pool) config() *Settings {
 // connection and the dialing; all is over at x.Deadline.
 func (p *Pool) RoundTrip(ctx context.Context, x *Exchange) error {
 	s := p.config()
+	now := x.Started
+	x.Started = time.Time{} // a later exchange must not take it for the present
+	if now.IsZero() {
+		now = time.Now()
+	}
 	fresh := false // take no idle connection
 	for {
-		c, reused, err := p.take(ctx, s, x, fresh)
+		queued := x.Spent.Queue
+		c, reused, err := p.take(ctx, s, x, now, fresh)
 		if err != nil {
 			return err
 		}
-		e := p.try(s, c, x)
+		if x.Spent.Queue != queued {
+			now = time.Now()
+		}
+		e := p.try(s, c, x, now)
 		if e == nil {
 			return nil
 		}
@@ -186,10 +195,11 @@ func repeatable(x *Exchange, e *Error) bool {
 	return false
 }
 
-// try does the exchange on c and returns nil, or the error after closing c.
-func (p *Pool) try(s *Settings, c *conn, x *Exchange) *Error {
+// try does the exchange on c and returns nil, or the error after closing c. now
+// is the present, or a moment ago.
+func (p *Pool) try(s *Settings, c *conn, x *Exchange, now time.Time) *Error {
 	x.in.x, x.in.maxBody, x.in.whole = x, s.MaxBody, s.MaxWhole
-	if err := c.setDeadline(x.Deadline); err != nil {
+	if err := c.setDeadline(x.Deadline, now); err != nil {
 		return p.fail(c, x, &Error{Reason: SendError, Err: err})
 	}
 	out := x.Request

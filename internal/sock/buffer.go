@@ -58,10 +58,19 @@ func Recycle(b []byte) {
 // known. It takes nearly every session in one read.
 const FirstRead = middleBuffer
 
-// Expect returns the size of the buffer to read the next message of a stream
-// into, from what it was for the last one, which turned out to have n bytes.
-// Messages of one stream have few sizes, and a large one is worth a single read.
-func Expect(last, n int) int { return max(last-last/8, n, FirstRead) }
+// Expect returns the size to expect of the next message of a stream, from what
+// was expected of the last one, which turned out to have n bytes. Messages of one
+// stream have few sizes, and a large one is worth a single read.
+func Expect(last, n int) int { return max(last-last/8, n) }
+
+// BufferFor returns the buffer to read a message into of which Expect has told
+// the size; 0 is that of a stream's first.
+func BufferFor(expected int) []byte {
+	if expected == 0 {
+		return Buffer(FirstRead)
+	}
+	return Buffer(max(expected+1, smallBuffer)) // a full one would not tell that nothing came behind
+}
 
 // Fit returns a buffer that begins with b[:used]: a small one in b's place if
 // little has to be moved to it, else b. What is kept while a peer is waited for

@@ -102,10 +102,26 @@ func TestExpect(t *testing.T) {
 	if n = sock.Expect(n, 300); n <= 36<<10 {
 		t.Errorf("after one small message: Expect = %d; want what takes the large one", n)
 	}
-	for range 20 {
+	for range 40 {
 		n = sock.Expect(n, 300)
 	}
-	if n != sock.FirstRead {
-		t.Errorf("after many small messages: Expect = %d; want %d", n, sock.FirstRead)
+	if n > 400 {
+		t.Errorf("after many small messages: Expect = %d; want about 300", n)
+	}
+}
+
+func TestBufferFor(t *testing.T) {
+	tests := []struct{ expected, want int }{
+		{0, sock.FirstRead}, // nothing is known
+		{1, 4 << 10},
+		{4<<10 - 1, 4 << 10},
+		{4 << 10, 18 << 10}, // one more byte would not show
+		{64 << 10, 72 << 10},
+		{100 << 10, 100<<10 + 1},
+	}
+	for _, tt := range tests {
+		if b := sock.BufferFor(tt.expected); len(b) != tt.want {
+			t.Errorf("BufferFor(%d) has len %d; want %d", tt.expected, len(b), tt.want)
+		}
 	}
 }

@@ -44,8 +44,9 @@ type Conn struct {
 	last  message         // the last one that was written over TLS
 	loop  loopState
 
-	// Blocked is for how long the last Exchange waited until the system had taken
-	// all of its bytes; 0 if it took them at once.
+	// Blocked is for how long the last Exchange, or the last Write that could not
+	// do it at once, waited until the system had taken all bytes. Whoever wants to
+	// know it of a Write sets it to 0 before.
 	Blocked time.Duration
 }
 
