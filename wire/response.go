@@ -93,8 +93,9 @@ func (r *Response) Effect(op Op) Effect {
 
 // ParseResponse parses the response head at the start of b and returns its
 // length. The error is ErrIncomplete if b ends before the head does, or a
-// *SyntaxError; r is then of no use. A response without Content-Length is
-// refused: the protocol has no other way to end a body.
+// *SyntaxError; r then holds what the whole lines before have told, so that a
+// lock granted by an answer that broke off is known. A response without
+// Content-Length is refused: the protocol has no other way to end a body.
 func ParseResponse(b []byte, r *Response) (int, error) {
 	*r = Response{}
 	line, _, at, bad := nextLine(b, 0)

@@ -2,6 +2,7 @@ package wire_test
 
 import (
 	"math"
+	"strings"
 	"testing"
 
 	"stateproxy/wire"
@@ -221,5 +222,24 @@ func TestAppendResponse(t *testing.T) {
 				t.Errorf("AppendResponse = %q; want %q", got, "before"+tt.want)
 			}
 		})
+	}
+}
+
+// What whole lines have told of an answer that broke off is known: whoever was
+// granted a lock by it can give it back.
+func TestParseResponseBrokenOff(t *testing.T) {
+	const head = "200 OK\r\nLockCookie: 17\r\nTimeout: 20\r\n"
+	for n := range len(head) {
+		var r wire.Response
+		if _, err := wire.ParseResponse([]byte(head[:n]), &r); err != wire.ErrIncomplete {
+			t.Fatalf("ParseResponse(%q) = %v; want %v", head[:n], err, wire.ErrIncomplete)
+		}
+		whole := strings.Count(head[:n], "\r\n")
+		if got, want := r.Status == wire.StatusOK, whole >= 1; got != want {
+			t.Errorf("ParseResponse(%q): the status is known: %v; want %v", head[:n], got, want)
+		}
+		if got, want := r.LockCookie == wire.Some(17), whole >= 2; got != want || r.LockCookie.Set != want {
+			t.Errorf("ParseResponse(%q): LockCookie = %v", head[:n], r.LockCookie)
+		}
 	}
 }

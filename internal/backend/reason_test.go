@@ -37,7 +37,8 @@ func TestReasonsOfAnswers(t *testing.T) {
 	}{
 		{"nothing", wire.OpGetExclusive, "", backend.Closed, 0, none},
 		{"part of the status", wire.OpGet, "20", backend.CutAnswer, 0, none},
-		{"part of the head", wire.OpGetExclusive, head, backend.CutAnswer, 0, none},
+		{"part of the head", wire.OpGetExclusive, head, backend.CutAnswer, 0, lock},
+		{"part of the lock", wire.OpGetExclusive, strings.TrimSuffix(head, "\r\n"), backend.CutAnswer, 0, none},
 		{"part of the body", wire.OpGetExclusive, head + "Content-Length: 9\r\n\r\nbody", backend.CutAnswer, 0, lock},
 		{"503", wire.OpGet, "503 Server Too Busy\r\nContent-Length: 0\r\n\r\n", backend.OddStatus, 503, none},
 		{"503 with a body", wire.OpSet, "HTTP/1.1 503 Busy\r\nContent-Length: 4\r\n\r\nbusy", backend.OddStatus, 503, none},
