@@ -143,12 +143,21 @@ func decode(dst, target []byte) []byte {
 // themselves.
 func plainLen(b []byte) int {
 	for i, c := range b {
-		if c == '%' || c == '+' || c >= 0x80 {
+		if coded[c] {
 			return i
 		}
 	}
 	return len(b)
 }
+
+// coded marks the bytes that do not, or are not ASCII.
+var coded = func() (t [256]bool) {
+	t['%'], t['+'] = true, true
+	for c := 0x80; c < 0x100; c++ {
+		t[c] = true
+	}
+	return t
+}()
 
 // validate replaces invalid UTF-8 in b[from:] by U+FFFD, one for each byte.
 func validate(b []byte, from int) []byte {
