@@ -69,6 +69,24 @@ func TestRequestsAllocateNothing(t *testing.T) {
 	}
 }
 
+// A session that stays where it is costs no allocation either while others move.
+func TestRequestsInAWindowAllocateNothing(t *testing.T) {
+	req := request(wire.OpGet, "session")
+	resp := wire.Response{Status: 200, AspNetVersion: []byte("4.0.30319"), ContentLength: wire.Some(1)}
+	want := append(wire.AppendResponse(nil, &resp), 'x')
+	p := &proxy.Proxy{}
+	stays := proxy.Backend{Name: "s1", Address: plainBackend(t, req, want), Weight: 1000}
+	for _, backends := range [][]proxy.Backend{{stays}, {stays, {Name: "s2", Address: "127.0.0.1:1", Weight: 1}}} {
+		if _, err := p.Reconfigure(proxy.Settings{Backends: backends, HandoffDelay: -1}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := len(p.Status().Pools[0].Windows); n != 1 {
+		t.Fatalf("%d windows are open; want 1", n)
+	}
+	wantNoAllocs(t, p, req, want)
+}
+
 // wantNoAllocs fails the test if a request through p allocates, or is not answered
 // as wanted. p has its settings.
 func wantNoAllocs(t *testing.T, p *proxy.Proxy, req, want []byte) {

@@ -97,6 +97,9 @@ func (h *handoff) roundTrip(ctx context.Context, x *exchange) error {
 		h.q.settled.remove(id) // it may have been removed, and made anew by a proxy that is behind
 		x.Release()
 	}
+	if h.stays(x, id, owner) {
+		return h.send(ctx, owner, x)
+	}
 	c := h.candidates(x, id, owner)
 	if c.none() {
 		return h.send(ctx, owner, x)
@@ -120,6 +123,19 @@ func (h *handoff) roundTrip(ctx context.Context, x *exchange) error {
 		}
 		x.Release()
 	}
+}
+
+// stays reports whether owner has owned the session all the time, so that there is
+// no candidate beside it. Most sessions of a pool that changes are such.
+func (h *handoff) stays(x *exchange, id uint64, owner *place) bool {
+	key := x.key.RoutingKey()
+	for i := range h.q.formers {
+		f := &h.q.formers[i]
+		if j := f.ring.Owner(key); j >= 0 && f.owners[j] != owner {
+			return false
+		}
+	}
+	return h.next(&x.key, owner) == nil && !owner.overtaken().has(id)
 }
 
 // isSettled reports whether the session need not be looked for. While a proxy may
