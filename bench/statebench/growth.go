@@ -1,14 +1,17 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/csv"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -18,7 +21,8 @@ import (
 // growth measures how stateproxy does when there is more of something. Capacity:
 // slow backends, each of which answers a fixed number of requests per second, so
 // that what limits the pool is how evenly the proxy spreads sessions. CPU per
-// request: by backends, connections and sessions, everything on one CPU.
+// request: by backends, connections, sessions and handoff windows, everything on
+// one CPU.
 //
 // All backends are in one process, lest the number of processes to wake grows
 // with them and is taken for a cost of the proxy.
@@ -44,13 +48,20 @@ type point struct {
 	RPS    stat `json:"rps"`
 	Share  stat `json:"share"` // of RPS at 1 times X; capacity only
 	CPU    stat `json:"cpu_us_per_request"`
+	Ratio  stat `json:"cpu_ratio"` // of CPU to that of the first X in the same round
 	Errors int  `json:"errors"`
 }
 
 const growthPort = 19400 // of the first backend
 
-// growthLimits lets 10,000 requests be under way at once.
-const growthLimits = "limits: {connections: 20000, backend_queue: 10000, backend_wait: 5s}\n"
+// growthConfig lets 10,000 requests be under way at once, windowConfig a change of
+// weights take effect at once and the time be short in which another proxy may go
+// by the weights before.
+const (
+	growthConfig = "limits: {connections: 20000, backend_queue: 10000, backend_wait: 5s}\n"
+	windowConfig = "timeouts: {budget: 3s}\nhandoff: {delay: 0s}\n"
+	earlyTime    = 6 * time.Second // that time: two budgets
+)
 
 type growthTest struct {
 	bench    *bench
@@ -62,7 +73,9 @@ type growthTest struct {
 // growthRun is one run: how many backends, and the load.
 type growthRun struct {
 	backends int
-	pinned   bool // all on CPU 1
+	config   string // growthConfig if it is empty
+	windows  int    // handoffs under way
+	pinned   bool   // all on CPU 1
 	rate     float64
 	load     []string
 }
@@ -75,8 +88,10 @@ func cmdGrowth(args []string) error {
 	warmup := fs.Duration("warmup", time.Second, "time under load before that")
 	rate := fs.Float64("rate", 1000, "requests per second of a slow backend")
 	most := fs.Int("sessions", 1_000_000, "most sessions")
+	only := fs.String("only", "capacity,backends,connections,sessions,windows", "what grows, with commas between")
 	out := fs.String("out", "", "file to write the result to as JSON; beside it the same as CSV")
 	fs.Parse(args)
+	wanted := strings.Split(*only, ",")
 
 	b, err := newBench("", "")
 	if err != nil {
@@ -87,12 +102,17 @@ func cmdGrowth(args []string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	res := &growthResult{Machine: thisMachine(), Rounds: *rounds, Seconds: duration.Seconds(), Rate: *rate}
-	capacity := g.capacity(*rate)
-	if err := g.measure(ctx, *rounds, &capacity); err != nil {
-		return err
+	if slices.Contains(wanted, "capacity") {
+		capacity := g.capacity(*rate)
+		if err := g.measure(ctx, *rounds, &capacity); err != nil {
+			return err
+		}
+		res.Capacity = capacity.points()
 	}
-	res.Capacity = capacity.points()
 	for _, p := range g.plans(*most) {
+		if !slices.Contains(wanted, p.of) {
+			continue
+		}
 		if err := g.measure(ctx, *rounds, &p); err != nil {
 			return err
 		}
@@ -153,6 +173,9 @@ func (g *growthTest) plans(most int) []growthPlan {
 		{of: "sessions", name: "256 connections", xs: sessions, run: func(x int) growthRun {
 			return growthRun{backends: 3, pinned: true, load: page(256, x)}
 		}},
+		{of: "windows", name: "256 connections", xs: []int{0, 1, 3}, run: func(x int) growthRun {
+			return growthRun{backends: 3, windows: x, config: windowConfig, pinned: true, load: page(256, 10_000)}
+		}},
 	}
 }
 
@@ -185,7 +208,7 @@ func (g *growthTest) once(ctx context.Context, r growthRun) (*loadResult, error)
 	}
 	config := filepath.Join(dir, "stateproxy.yaml")
 	c := contender{name: "stateproxy", addr: "127.0.0.1:19250", form: "slashless", command: []string{g.program, "run", "-config", config}}
-	if err := writeProxyConfig(config, c.addr, addrs, growthLimits); err != nil {
+	if err := writeProxyConfig(config, c.addr, addrs, cmp.Or(r.config, growthConfig)); err != nil {
 		return nil, err
 	}
 	g.bench.loadCPU = ""
@@ -193,25 +216,31 @@ func (g *growthTest) once(ctx context.Context, r growthRun) (*loadResult, error)
 		g.bench.loadCPU = "1"
 		c.command = append([]string{"taskset", "-c", "1"}, c.command...)
 	}
+	var failed error
+	g.bench.during = func(_ contender, p *process) { failed = openWindows(r.windows, config, c.addr, addrs, p) }
 	load := append([]string{"-fill", "10m", "-keep", "-warmup", g.warmup.String(), "-duration", g.duration.String()}, r.load...)
 	rate := strconv.FormatFloat(r.rate, 'f', -1, 64)
-	return g.bench.run(ctx, c, []string{strings.Join(addrs, ",")}, []string{"-rate", rate}, load)
+	res, err := g.bench.run(ctx, c, []string{strings.Join(addrs, ",")}, []string{"-rate", rate}, load)
+	return res, errors.Join(err, failed)
 }
 
 // points sums up the rounds.
 func (p *growthPlan) points() (list []point) {
 	for i, x := range p.xs {
 		pt := point{X: x}
-		var rps, share, cpu []float64
+		var rps, share, cpu, ratio []float64
 		for round, res := range p.results[i] {
 			rps = append(rps, res.RPS)
 			cpu = append(cpu, cpuPerRequest(res))
 			pt.Errors += res.Errors + res.Mismatches
-			if first := p.results[0][round].RPS; first > 0 {
+			if first := cpuPerRequest(p.results[0][round]); first > 0 {
+				ratio = append(ratio, cpuPerRequest(res)/first)
+			}
+			if first := p.results[0][round].RPS; first > 0 && p.name == "capacity" {
 				share = append(share, res.RPS/(first*float64(x)/float64(p.xs[0])))
 			}
 		}
-		pt.RPS, pt.CPU = statOf(rps), statOf(cpu)
+		pt.RPS, pt.CPU, pt.Ratio = statOf(rps), statOf(cpu), statOf(ratio)
 		if p.name == "capacity" {
 			pt.Share = statOf(share)
 		}
@@ -229,16 +258,16 @@ func (r *growthResult) write(w io.Writer) {
 		fmt.Fprintf(w, "| %d | %s | %s | %s | %d |\n", p.X, p.RPS.text(0), p.Share.text(3), p.CPU.text(1), p.Errors)
 	}
 	for _, s := range r.CPU {
-		fmt.Fprintf(w, "\nCPU per request by %s (%s):\n\n| %s | proxy CPU µs/req | req/s | errors |\n|---:|---:|---:|---:|\n", s.Of, s.Name, s.Of)
+		fmt.Fprintf(w, "\nCPU per request by %s (%s):\n\n| %s | proxy CPU µs/req | ratio | req/s | errors |\n|---:|---:|---:|---:|---:|\n", s.Of, s.Name, s.Of)
 		for _, p := range s.Points {
-			fmt.Fprintf(w, "| %d | %s | %s | %d |\n", p.X, p.CPU.text(1), p.RPS.text(0), p.Errors)
+			fmt.Fprintf(w, "| %d | %s | %s | %s | %d |\n", p.X, p.CPU.text(1), p.Ratio.text(2), p.RPS.text(0), p.Errors)
 		}
 	}
 }
 
 func (r *growthResult) writeCSV(w io.Writer) error {
 	out := csv.NewWriter(w)
-	out.Write([]string{"of", "name", "x", "rps", "rps_low", "rps_high", "share_of_linear", "cpu_us", "cpu_us_low", "cpu_us_high", "errors"})
+	out.Write([]string{"of", "name", "x", "rps", "rps_low", "rps_high", "share_of_linear", "cpu_us", "cpu_us_low", "cpu_us_high", "cpu_ratio", "errors"})
 	number := func(x float64) string { return strconv.FormatFloat(x, 'f', 3, 64) }
 	for _, s := range append([]series{{"backends", "capacity", r.Capacity}}, r.CPU...) {
 		for _, p := range s.Points {
@@ -247,7 +276,7 @@ func (r *growthResult) writeCSV(w io.Writer) error {
 				share = number(p.Share.Median)
 			}
 			out.Write([]string{s.Of, s.Name, strconv.Itoa(p.X), number(p.RPS.Median), number(p.RPS.Low), number(p.RPS.High), share,
-				number(p.CPU.Median), number(p.CPU.Low), number(p.CPU.High), strconv.Itoa(p.Errors)})
+				number(p.CPU.Median), number(p.CPU.Low), number(p.CPU.High), number(p.Ratio.Median), strconv.Itoa(p.Errors)})
 		}
 	}
 	out.Flush()

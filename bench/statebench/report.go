@@ -194,7 +194,7 @@ func (r *growthResult) charts() map[string]*chart.Chart {
 	for _, s := range r.CPU {
 		name := "growth-cpu-" + s.Of
 		if list[name] == nil {
-			list[name] = &chart.Chart{Title: "CPU per request by " + s.Of, X: s.Of, Y: "µs of the proxy per request", LogX: true}
+			list[name] = &chart.Chart{Title: "CPU per request by " + s.Of, X: s.Of, Y: "µs of the proxy per request", LogX: s.Of != "windows"}
 		}
 		line := chart.Line{Name: s.Name}
 		for _, p := range s.Points {
