@@ -72,4 +72,5 @@ func (p *place) absorb(s PlaceState) {
 		p.overtaken().add(h, toNano(s.LastDown))
 	}
 	p.began.Store(max(p.began.Load(), toNano(s.Began)))
+	p.inUse.Store(max(p.inUse.Load(), toNano(s.InUse)))
 }

@@ -54,6 +54,12 @@ import (
 // and what a move that broke off has stored further on never counts. When the
 // session is found, what the places behind have of it is removed.
 //
+// A server that was restarted has nothing from before and is not asked for that.
+// But the save of a lock's holder may reach it when it has just been restarted,
+// and makes the session there anew. So it is asked all the same if sessions were
+// in use there shortly before (place.inUse), and while such a save is on its way
+// (moves.saves) nobody takes the session for settled.
+//
 // A former owner that was ejected after its ring was in force may hold old copies
 // of sessions that went on elsewhere: it is asked last, after o. Which sessions
 // were written elsewhere while a place was down is remembered (place.overtaken)
@@ -74,6 +80,7 @@ type moves struct {
 	moving sync.Map // key hash → chan struct{}, closed when the move is over
 	stuck  sync.Map // key hash → stuckLock
 	halves keySet   // sessions of which a move that broke off may have left two copies
+	saves  tally    // saves on their way to a former owner
 }
 
 // stuckLock is a lock that a broken move left at f.
@@ -110,6 +117,9 @@ func (h *handoff) roundTrip(ctx context.Context, x *exchange) error {
 			return err
 		}
 		err = h.send(ctx, at, x)
+		if c.saves {
+			h.p.moves.saves.add(id, -1)
+		}
 		if err != nil || x.Response.Status != wire.StatusNotFound {
 			return err
 		}
@@ -142,8 +152,19 @@ func (h *handoff) stays(x *exchange, id uint64, owner *place) bool {
 // still go by the ring before, a save is no such request: the session may have
 // been removed since, and that proxy would make it anew at the former owner.
 func (h *handoff) isSettled(x *exchange, id uint64) bool {
-	creates := x.Op == wire.OpSet || x.Op == wire.OpSetUninitialized
-	return h.q.settled.has(id) && !(creates && h.early())
+	return h.q.settled.has(id) && !(creates(x.Op) && h.early())
+}
+
+// creates reports whether the request makes a session where there is none.
+func creates(op wire.Op) bool { return op == wire.OpSet || op == wire.OpSetUninitialized }
+
+// settle notes that the session need not be looked for any more. While a save is
+// on its way to a former owner that can't be said: if the server there is
+// restarted at that moment, the save makes the session there anew.
+func (h *handoff) settle(c *candidates) {
+	if !c.awaited {
+		h.q.settled.add(c.id)
+	}
 }
 
 // errAway is the error of a request for a session that another proxy has brought
@@ -173,8 +194,11 @@ func (h *handoff) look(ctx context.Context, x *exchange, c *candidates) (*place,
 	}
 	defer unlock()
 	at, err := h.find(ctx, x, c)
-	if err == nil && (x.Op == wire.OpSet || x.Op == wire.OpSetUninitialized || x.Op == wire.OpRemove) {
+	if err == nil && (creates(x.Op) || x.Op == wire.OpRemove) {
 		err = h.overtake(ctx, x, c, at) // before the request, so that none is missed
+	}
+	if c.saves = err == nil && at != c.owner && creates(x.Op); c.saves {
+		h.p.moves.saves.add(c.id, 1)
 	}
 	return at, err
 }
@@ -230,6 +254,9 @@ type candidates struct {
 	next   *place   // owner to be, nil if it is owner or there is none
 	gone   []*place // former owners that can't be asked
 	cookie wire.Int // of the lock that was met at a former owner
+
+	saves   bool // the request is a save at a former owner, under way
+	awaited bool // other such saves were under way when the session was looked for
 }
 
 // none reports whether the session can be nowhere but at its owner, and nothing
@@ -262,7 +289,7 @@ func (h *handoff) candidates(x *exchange, id uint64, owner *place) *candidates {
 		switch {
 		case f.gone[j]:
 			c.gone = append(c.gone, p)
-		case !p.holdsFrom(ended + int64(h.aftermath())):
+		case !p.holdsFrom(ended, h.aftermath()):
 		case p.lastDown() >= ended:
 			c.late = append(c.late, p)
 		default:
@@ -310,6 +337,7 @@ func (h *handoff) lock(ctx context.Context, id uint64, deadline time.Time) (unlo
 // find returns the place that the request is for, after having brought the
 // session to its owner if it can be brought.
 func (h *handoff) find(ctx context.Context, x *exchange, c *candidates) (*place, error) {
+	c.awaited = h.p.moves.saves.has(c.id)
 	if c.next == nil && h.isSettled(x, c.id) { // by the request that lock waited for
 		return c.owner, nil
 	}
@@ -337,7 +365,7 @@ func (h *handoff) find(ctx context.Context, x *exchange, c *candidates) (*place,
 		}
 	}
 	if len(c.gone) == 0 && !h.early() {
-		h.q.settled.add(c.id)
+		h.settle(c)
 	}
 	return c.owner, nil
 }
@@ -350,7 +378,7 @@ func (h *handoff) bringFirst(ctx context.Context, x *exchange, c *candidates, fr
 		at, err := h.bring(ctx, x, c, f)
 		if at == c.owner {
 			if h.dispose(ctx, x, c, at, slices.Concat(from[i+1:], rest)) && len(c.gone) == 0 {
-				h.q.settled.add(c.id)
+				h.settle(c)
 			}
 			h.p.moves.halves.remove(c.id)
 		}

@@ -34,8 +34,9 @@ type machine struct {
 	ejected bool // health says that it is down
 	run     int  // grows with each restart
 	links   map[*link]struct{}
-	seed    uint64 // of the delays of messages; 0 is none
-	sent    uint64 // messages since the seed was set
+	seed    uint64       // of the delays of messages; 0 is none
+	sent    uint64       // messages since the seed was set
+	alert   func([]byte) // told of each message to the machine before it is sent; nil tells nobody
 }
 
 func startMachine(number int) *machine {
@@ -109,6 +110,14 @@ func (m *machine) restart() {
 	}
 }
 
+// empty is restart, but for the connections: those that matter were made since.
+func (m *machine) empty() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.run++
+	m.server.Reset()
+}
+
 // shake gives each message from now on a delay of its own.
 func (m *machine) shake(seed uint32) {
 	m.mu.Lock()
@@ -174,6 +183,12 @@ func (l *link) isLost() bool {
 // Write implements net.Conn.
 func (l *link) Write(b []byte) (int, error) {
 	l.m.delay()
+	l.m.mu.Lock()
+	alert := l.m.alert
+	l.m.mu.Unlock()
+	if alert != nil {
+		alert(b)
+	}
 	if l.isLost() {
 		return len(b), nil
 	}

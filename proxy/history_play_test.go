@@ -76,7 +76,7 @@ func (w *world) happen(e event) {
 	case restart:
 		n := e.a % len(w.fronts)
 		w.note("proxy %d is restarted", n)
-		w.fronts[n].restart()
+		w.fronts[n].restart(0)
 	}
 }
 

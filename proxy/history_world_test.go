@@ -230,9 +230,11 @@ func (f *front) end() []byte {
 	return snapshot
 }
 
-// restart kills the proxy and starts another one in its place.
-func (f *front) restart() {
-	f.begin(f.end())
+// restart kills the proxy and, when down is over, starts another one in its place.
+func (f *front) restart(down time.Duration) {
+	snapshot := f.end()
+	f.w.pause(down)
+	f.begin(snapshot)
 	f.mu.Lock()
 	c := f.config
 	f.mu.Unlock()

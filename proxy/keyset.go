@@ -137,3 +137,27 @@ func (s *keySet) clear() {
 		sh.mu.Unlock()
 	}
 }
+
+// tally counts something by session. The zero value is empty; it is safe for
+// concurrent use.
+type tally struct {
+	mu sync.Mutex
+	n  map[uint64]int // without those of which there are none
+}
+
+func (t *tally) has(h uint64) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.n[h] > 0
+}
+
+func (t *tally) add(h uint64, n int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.n == nil {
+		t.n = map[uint64]int{}
+	}
+	if t.n[h] += n; t.n[h] == 0 {
+		delete(t.n, h)
+	}
+}

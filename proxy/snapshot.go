@@ -44,6 +44,7 @@ type PlaceState struct {
 	Servers       []string  `json:",omitempty"` // nonces behind it, if it is a proxy
 	LastDown      time.Time `json:",omitzero"`
 	Began         time.Time `json:",omitzero"`
+	InUse         time.Time `json:",omitzero"`  // when a session was last found in use and left there
 	Overtaken     []uint64  `json:",omitempty"` // numbers of sessions whose copies there are stale
 	TLS           bool      `json:",omitempty"`
 	ServerName    string    `json:",omitempty"`
@@ -66,9 +67,10 @@ func (p *Proxy) Snapshot() Snapshot {
 		s.Down = append(s.Down, name)
 	}
 	slices.Sort(s.Down)
+	window := p.window(t.settings)
 	for _, q := range t.pools {
 		for _, f := range q.formers {
-			w := WindowState{Pool: q.name, Ended: f.ended, Until: f.until}
+			w := WindowState{Pool: q.name, Ended: f.ended, Until: f.openUntil(window)}
 			for i, m := range f.ring.Members() {
 				w.Members = append(w.Members, WindowMember{m.Name, f.owners[i].address, m.Weight})
 			}
@@ -84,7 +86,7 @@ func (p *Proxy) Snapshot() Snapshot {
 func (p *place) state() PlaceState {
 	s := PlaceState{
 		Name: p.name, Address: p.address, Overtaken: p.overtaken().all(),
-		LastDown: fromNano(p.lastDown()), Began: fromNano(p.began.Load()),
+		LastDown: fromNano(p.lastDown()), Began: fromNano(p.began.Load()), InUse: fromNano(p.inUse.Load()),
 		TLS: p.security.tls, ServerName: p.security.serverName,
 	}
 	if in := p.instance.Load(); in != nil && p.isProxy() {
@@ -160,6 +162,7 @@ func (p *Proxy) tableOf(s Snapshot, beside *table, now time.Time) (*table, error
 func (p *place) restore(s PlaceState) {
 	p.outages.Load().last.Store(toNano(s.LastDown))
 	p.began.Store(toNano(s.Began))
+	p.inUse.Store(toNano(s.InUse))
 	p.security = security{tls: s.TLS, serverName: s.ServerName}
 	switch {
 	case len(s.Servers) > 0:

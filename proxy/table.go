@@ -88,10 +88,12 @@ func (p *place) inherit(places []*place) {
 	}
 }
 
-// holdsFrom reports whether the place may still hold sessions that it owned
-// until ended.
-func (p *place) holdsFrom(ended int64) bool {
-	return p.began.Load() < ended && p.emptied.Load() < ended
+// holdsFrom reports whether the place may still hold sessions that it owned until
+// ended or that were in use there later. Until grace has passed, requests are
+// still on their way there, and may have come to a server that was restarted.
+func (p *place) holdsFrom(ended int64, grace time.Duration) bool {
+	last := max(ended, p.inUse.Load())
+	return p.began.Load() < last+int64(grace) && p.emptied.Load() < ended+int64(grace)
 }
 
 // sameServer reports whether a and b are known to be one server under two
