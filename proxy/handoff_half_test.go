@@ -115,3 +115,84 @@ func TestHalfOfAMoveThatIsTakenBack(t *testing.T) {
 		t.Errorf("GET = %d, %q, then at f: %s, at o: %s; want the session, at f again", a.Status, a.body, place(h.f), place(h.o))
 	}
 }
+
+// A move broke off, and its other half is where the proxy does not know yet which
+// server is behind the address, so that it can't be removed when the session is
+// found: it goes when the session is next asked for, not later.
+func TestHalfOfAMoveAtAnUnknownServer(t *testing.T) {
+	h := newHandoffRig(t, nil)
+	h.prepare("old")
+	h.reconfigure(proxy.Settings{Backends: []proxy.Backend{{Name: "o", Address: h.o.Addr(), Weight: 1}}})
+	h.trap.set("DELETE", "LockCookie", false, 2)
+	c := dial(t, h.addr)
+	c.get("a")
+	if place(h.f) != "old locked" || place(h.o) != "old" {
+		t.Fatalf("after a move that breaks at f: %s, at o: %s; want two copies", place(h.f), place(h.o))
+	}
+	last := stateserver.RunT(t)
+	h.reconfigure(proxy.Settings{Backends: []proxy.Backend{{Name: "last", Address: last.Addr(), Weight: 1}}})
+	h.proxy.SetInstance("f", "server f")
+	h.proxy.SetInstance("last", "server last")
+	if a := c.get("a"); a.Status != 200 || place(h.f) != "-" || place(last) != "old" {
+		t.Errorf("GET = %d, then at f: %s, at last: %s; want it at last", a.Status, place(h.f), place(last))
+	}
+	if a := c.put("a", newBody, wire.Some(0)); a.Status != 200 || place(h.o) != "-" || place(last) != "new" {
+		t.Errorf("PUT = %d, then at o: %s, at last: %s; want it at last alone", a.Status, place(h.o), place(last))
+	}
+}
+
+// The lock that a broken move left was released, and later the session is made
+// anew at f and locked there with the same cookie: that lock is a client's.
+func TestLockLikeThatOfABrokenMove(t *testing.T) {
+	h := newHandoffRig(t, nil)
+	h.prepare("old")
+	h.change()
+	c, direct := dial(t, h.addr), dial(t, h.f.Addr())
+	h.trap.set("DELETE", "", false, 2)
+	c.get("a") // leaves the lock
+	h.trap.set("PUT", "", false, 1)
+	c.get("a") // releases it, and breaks off once more
+	if place(h.f) != "old" {
+		t.Fatalf("after two moves that break at f: %s; want it unlocked", place(h.f))
+	}
+	direct.delete("a", wire.Int{})
+	direct.put("a", newBody, wire.Some(0))
+	direct.acquire("a")
+	if a := c.get("a"); a.Status != 423 || place(h.f) != "new locked" {
+		t.Errorf("GET = %d, then at f: %s; want 423, locked as before", a.Status, place(h.f))
+	}
+}
+
+// The locks of the session at f and of an old copy at o have the same cookie, so
+// the move takes o for f's server under another address. It begins anew, with
+// another cookie, and has the uninitialized mark that its first lock took.
+func TestLocksThatAreAlikeByChance(t *testing.T) {
+	h := newHandoffRig(t, nil)
+	h.prepare("old fresh")
+	direct := dial(t, h.o.Addr())
+	direct.put("a", newBody, wire.Some(0))
+	direct.acquire("a")
+	h.reconfigure(proxy.Settings{Backends: []proxy.Backend{{Name: "o", Address: h.o.Addr(), Weight: 1}}})
+	a := dial(t, h.addr).get("a")
+	if a.Status != 200 || a.body != oldBody || a.ActionFlags != wire.Some(1) || place(h.f) != "-" {
+		t.Errorf("GET = %d, %q, flags %v, then at f: %s; want the session from f, flags 1", a.Status, a.body, a.ActionFlags, place(h.f))
+	}
+}
+
+// A backend gets another name before it is known which server it is.
+func TestAnotherNameForAnUnknownServer(t *testing.T) {
+	for state, status := range map[string]int{"old": 200, "old locked": 423, "old fresh": 200} {
+		t.Run(state, func(t *testing.T) {
+			h := newHandoffRig(t, nil)
+			h.prepare(state)
+			h.reconfigure(proxy.Settings{Backends: []proxy.Backend{{Name: "x", Address: h.f.Addr(), Weight: 1}}})
+			before := h.f.Stats().Requests
+			if a := dial(t, h.addr).get("a"); a.Status != status {
+				t.Errorf("GET = %d; want %d", a.Status, status)
+			}
+			if h.f.Stats().Requests[wire.OpGetExclusive] != before[wire.OpGetExclusive] {
+				t.Error("the server was asked for a session to be moved to itself")
+			}
+		})
+	}
+}

@@ -124,13 +124,22 @@ func TestHandoffVerbByVerb(t *testing.T) {
 // prepare brings the session at f into a state, written as place tells it.
 func (h *handoffRig) prepare(state string) {
 	h.t.Helper()
-	c := dial(h.t, h.f.Addr())
+	prepare(h.t, h.f, state)
+}
+
+// prepare brings the session at the server into a state.
+func prepare(t *testing.T, s *stateserver.Server, state string) {
+	t.Helper()
+	c := dial(t, s.Addr())
 	put := wire.Request{Verb: wire.PUT, Target: target("a"), Timeout: wire.Some(25)}
 	if strings.Contains(state, "fresh") {
 		put.ExtraFlags = wire.Some(1)
 	}
-	if state != "" {
+	switch {
+	case strings.HasPrefix(state, "old"):
 		c.do(put, oldBody)
+	case strings.HasPrefix(state, "new"):
+		c.do(put, newBody)
 	}
 	if strings.Contains(state, "locked") {
 		c.acquire("a")

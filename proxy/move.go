@@ -89,7 +89,7 @@ func (m *move) locked(cookie wire.Int) (*place, error) {
 
 // store puts what was got from f at owner, unlocked.
 func (m *move) store(got *backend.Exchange) error {
-	if m.fresh || m.mayHoldOld() || m.c.ownerStale() {
+	if m.fresh || m.owner.mayHoldOld() || m.c.ownerStale() {
 		if err := m.clear(m.owner); err != nil {
 			return err
 		}
@@ -138,21 +138,13 @@ func (m *move) put(got *backend.Exchange) (status int, err error) {
 	return put.Response.Status, nil
 }
 
-// mayHoldOld reports whether owner has been owner before, or was ejected once,
-// so that it may have a copy from then. So may a server that is not known yet,
-// which may have been owner at another address.
-func (m *move) mayHoldOld() bool {
-	if m.owner.lastDown() != 0 || m.owner.instance.Load() == nil {
-		return true
-	}
-	key := m.x.key.RoutingKey()
-	for i := range m.q.formers {
-		f := &m.q.formers[i]
-		if j := f.ring.Owner(key); j >= 0 && sameServer(f.owners[j], m.owner) {
-			return true
-		}
-	}
-	return false
+// mayHoldOld reports whether the place was ejected once, so that it may have a
+// copy from then, uninitialized perhaps, and that mark would stay. So may a server
+// that is not known yet, which may have been in use at another address. A former
+// owner that has become the owner again may not: its sessions went by moves, and
+// where one broke off, its lock has taken the mark.
+func (p *place) mayHoldOld() bool {
+	return p.lastDown() != 0 || p.instance.Load() == nil
 }
 
 // clear removes what a place has of the session, which is out of date.

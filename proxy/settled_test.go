@@ -73,6 +73,35 @@ func TestSessionThatIsSavedAheadWhenItWasMadeBehindAgain(t *testing.T) {
 	})
 }
 
+// The proxy behind has long known where the session is when the next change moves
+// it on.
+func TestSettledSessionAndTheNextChange(t *testing.T) {
+	oneAhead(t, func(ask func(op wire.Op, front, status int, body string), w *world) {
+		ask(wire.OpSet, behind, 200, "one")
+		w.pause(time.Minute)
+		ask(wire.OpGet, behind, 200, "one") // moved and settled
+		w.happen(event{kind: change, change: rehome, b: 2})
+		w.pause(6 * time.Second)
+		ask(wire.OpGet, ahead, 200, "one") // moved again
+		ask(wire.OpGet, behind, 200, "one")
+	})
+}
+
+// While the proxy behind looks, the session is at its owner, and when the request
+// comes there it has moved.
+func TestSessionThatIsMovedAheadMeanwhile(t *testing.T) {
+	oneAhead(t, func(ask func(op wire.Op, front, status int, body string), w *world) {
+		ask(wire.OpSet, behind, 200, "one")
+		var once sync.Once
+		w.machines[0].alert = func(b []byte) {
+			if bytes.HasPrefix(b, []byte("GET")) && !bytes.Contains(b, []byte("acquire")) {
+				once.Do(func() { ask(wire.OpGet, ahead, 200, "one") })
+			}
+		}
+		ask(wire.OpGet, behind, 200, "one")
+	})
+}
+
 // A former owner that could not be asked may still have the session.
 func TestSessionOfAFormerOwnerThatComesBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -165,4 +194,33 @@ type alertConn struct {
 func (c *alertConn) Write(b []byte) (int, error) {
 	c.alert(b)
 	return c.Conn.Write(b)
+}
+
+// A move of the proxy ahead broke off before it removed the session at its owner:
+// what that has counts, and not what is at the owner to come.
+func TestHalfOfAMoveByTheProxyAhead(t *testing.T) {
+	oneAhead(t, func(ask func(op wire.Op, front, status int, body string), w *world) {
+		ask(wire.OpSet, behind, 200, "one")
+		for i := range sessionKeys {
+			plant(t, w.machines[1], i, "half")
+		}
+		ask(wire.OpGet, behind, 200, "one")
+		ask(wire.OpGet, ahead, 200, "one")
+		ask(wire.OpGet, behind, 200, "one")
+	})
+}
+
+// plant stores a session at the machine past all proxies.
+func plant(t *testing.T, m *machine, key int, body string) {
+	t.Helper()
+	nc, err := m.ln.dial(context.Background(), "", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	s := &stream{Conn: nc, r: wire.NewReader(nc, 4<<10, 8<<10)}
+	d := &deed{wish: wish{op: wire.OpSet, key: key}, body: body, minutes: usualTimeout}
+	if a, err := s.exchange(d.wire(), body); err != nil || a.Status != wire.StatusOK {
+		t.Fatalf("%v = %d, %v", d, a.Status, err)
+	}
 }

@@ -1,0 +1,92 @@
+package proxy_test
+
+import (
+	"testing"
+
+	"stateproxy/proxy"
+	"stateproxy/stateserver"
+	"stateproxy/wire"
+)
+
+// Two former owners were cut off, and somebody who leaves no note has saved at
+// the later one what the earlier one has, too: the later copy counts.
+func TestTwoFormerOwnersThatWereCutOff(t *testing.T) {
+	h := newHandoffRig(t, nil)
+	h.prepare("old")
+	h.change()
+	last := stateserver.RunT(t)
+	h.reconfigure(proxy.Settings{Backends: []proxy.Backend{{Name: "last", Address: last.Addr(), Weight: 1}}})
+	h.proxy.SetInstance("last", "server last")
+	for _, name := range []string{"f", "o"} {
+		h.proxy.SetUp(name, false)
+		h.proxy.SetUp(name, true)
+	}
+	dial(t, h.o.Addr()).put("a", newBody, wire.Some(0))
+	if a := dial(t, h.addr).get("a"); a.Status != 200 || a.body != newBody {
+		t.Errorf("GET = %d, %q; want the later copy", a.Status, a.body)
+	}
+	if f, o := place(h.f), place(h.o); f != "-" || o != "-" {
+		t.Errorf("then at f: %s, at o: %s; want neither", f, o)
+	}
+}
+
+// An old copy at the owner that nobody knows of gives way, and its uninitialized
+// mark does not pass to what takes its place, though both have one time-out.
+func TestOldCopyThatNobodyKnowsOf(t *testing.T) {
+	tests := []struct {
+		atF, atO string
+		fresh    bool // what is served is uninitialized
+	}{
+		{"old", "new", false},
+		{"old", "new locked", false},
+		{"old fresh", "new", true},
+		{"old fresh", "new locked", true},
+		{"old fresh", "new fresh", true},
+	}
+	for _, tt := range tests {
+		t.Run(tt.atF+"/"+tt.atO, func(t *testing.T) {
+			h := newHandoffRig(t, nil)
+			h.prepare(tt.atF)
+			prepare(t, h.o, tt.atO)
+			h.change()
+			a := dial(t, h.addr).get("a")
+			if a.Status != 200 || a.body != oldBody || a.ActionFlags.Set != tt.fresh {
+				t.Errorf("GET = %d, %q, flags %v; want the session from f, uninitialized %t", a.Status, a.body, a.ActionFlags, tt.fresh)
+			}
+		})
+	}
+}
+
+// An owner that was down, or that is not known yet, may have an old copy that is
+// uninitialized. The session that is brought there is not.
+func TestMarkOfAnOldCopy(t *testing.T) {
+	tests := []struct {
+		name   string
+		happen func(h *handoffRig)
+	}{
+		{"ejected", func(h *handoffRig) { h.proxy.SetUp("o", false); h.proxy.SetUp("o", true); h.to("o", h.o) }},
+		{"not known yet", func(h *handoffRig) { h.to("new", h.o) }},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			h := newHandoffRig(t, nil)
+			h.reconfigure(proxy.Settings{Backends: []proxy.Backend{
+				{Name: "f", Address: h.f.Addr(), Weight: 1}, {Name: "o", Address: h.o.Addr(), Weight: 1, Drain: true},
+			}})
+			h.proxy.SetInstance("f", "server f")
+			h.proxy.SetInstance("o", "server o")
+			tt.happen(h)
+			h.prepare("old")
+			prepare(t, h.o, "new fresh")
+			if a := dial(t, h.addr).get("a"); a.Status != 200 || a.body != oldBody || a.ActionFlags.Set {
+				t.Errorf("GET = %d, %q, flags %v; want the session from f without flags", a.Status, a.body, a.ActionFlags)
+			}
+		})
+	}
+}
+
+// to makes the server the only owner, by that name.
+func (h *handoffRig) to(name string, s *stateserver.Server) {
+	h.t.Helper()
+	h.reconfigure(proxy.Settings{Backends: []proxy.Backend{{Name: name, Address: s.Addr(), Weight: 1}}})
+}
