@@ -136,8 +136,11 @@ func TestHalfOfAMoveAtAnUnknownServer(t *testing.T) {
 	if a := c.get("a"); a.Status != 200 || place(h.f) != "-" || place(last) != "old" {
 		t.Errorf("GET = %d, then at f: %s, at last: %s; want it at last", a.Status, place(h.f), place(last))
 	}
-	if a := c.put("a", newBody, wire.Some(0)); a.Status != 200 || place(h.o) != "-" || place(last) != "new" {
-		t.Errorf("PUT = %d, then at o: %s, at last: %s; want it at last alone", a.Status, place(h.o), place(last))
+	if a := c.delete("a", wire.Some(0)); a.Status != 200 {
+		t.Errorf("DELETE = %d; want 200", a.Status)
+	}
+	if a := c.get("a"); a.Status != 404 || place(h.o) != "-" {
+		t.Errorf("GET of the removed session = %d, %q, at o: %s; want 404 and no copy", a.Status, a.body, place(h.o))
 	}
 }
 

@@ -185,11 +185,13 @@ func (h *handoff) away(ctx context.Context, x *exchange, c *candidates, at *plac
 		if !p.noted() || sameServer(p, at) {
 			continue
 		}
-		switch t, err := h.says(ctx, x, at, p, back); {
-		case err != nil:
-			return nil, err
-		case t > p.lastDown():
-			return p, nil
+		for _, q := range c.but(p) {
+			switch t, err := h.says(ctx, x, q, p, back); {
+			case err != nil:
+				return nil, err
+			case t > p.lastDown():
+				return p, nil
+			}
 		}
 	}
 	return nil, nil

@@ -336,3 +336,18 @@ func TestTheOneToComeIsNotDown(t *testing.T) {
 		t.Errorf("to come: %+v; want both backends", next)
 	}
 }
+
+// TestOutageGoesOnWhenAnotherServerTakesTheName: the health of a server that is out
+// goes by another name when its name is another's. What the other proxy has brought
+// back there since the outage began is not gone.
+func TestOutageGoesOnWhenAnotherServerTakesTheName(t *testing.T) {
+	withTwoProxies(t, func(w *noteWorld, owner, _ int) {
+		w.out(owner)
+		w.ask(wire.OpSet, 0, 200, "two")
+		w.machines[owner].set(reachable) // for the first proxy only
+		w.fronts[0].current().SetUp(w.config.entries[owner].name, true)
+		w.ask(wire.OpGet, 0, 200, "two")
+		w.happen(event{kind: change, change: rehome, a: owner, b: 2})
+		w.ask(wire.OpGet, 1, 400, "")
+	})
+}

@@ -90,3 +90,20 @@ func (h *handoffRig) to(name string, s *stateserver.Server) {
 	h.t.Helper()
 	h.reconfigure(proxy.Settings{Backends: []proxy.Backend{{Name: name, Address: s.Addr(), Weight: 1}}})
 }
+
+// A session was removed while its server was down, and then the backend gets
+// another name, at the same address: what is there of the session stays out of date.
+func TestRemovedSessionUnderAnotherName(t *testing.T) {
+	h := newHandoffRig(t, nil)
+	h.prepare("old")
+	h.proxy.SetUp("f", false)
+	h.change()
+	c := dial(t, h.addr)
+	c.put("a", newBody, wire.Some(0))
+	c.delete("a", wire.Some(0))
+	h.proxy.SetUp("f", true)
+	h.to("x", h.f)
+	if a := c.get("a"); a.Status != 404 || place(h.f) != "-" {
+		t.Errorf("GET = %d, %q, then at f: %s; want 404 and no copy", a.Status, a.body, place(h.f))
+	}
+}
