@@ -20,9 +20,10 @@ type EvacuationStatus struct {
 	InUse   int       // of them, locked when last tried
 	Failed  int       // of them, that could not be moved when last tried
 	Ends    time.Time // estimate; zero if there is none
-	// BlindUntil is when the last session expires that was not used since the
-	// proxy began to remember, and which it can't know of; zero if there is none
-	// of those any more.
+	// BlindUntil is until when there may be sessions that the proxy can't know of:
+	// those that were not used since it began to remember, until the last of them
+	// expires, and those that go there with requests and proxies that are a little
+	// behind. Zero if there are none of those any more.
 	BlindUntil time.Time
 	Missed     int64 // sessions that the memory had no room for
 	Safe       bool  // nothing is left that a client could miss: it may be shut down
@@ -210,10 +211,10 @@ func (p *Proxy) evacuate(ctx context.Context, t *table, e *evacuation, work []st
 	}
 }
 
-// closeIfSafe ends the look-ups at a backend that was seen to be empty.
+// closeIfSafe ends the look-ups at a backend that is seen to be empty.
 func (p *Proxy) closeIfSafe(e *evacuation) {
 	now := time.Now()
-	if e.place.emptied.Load() == 0 && p.statusOf(e, now).Safe {
+	if p.statusOf(e, now).Safe {
 		e.place.emptied.Store(now.UnixNano())
 	}
 }
@@ -294,7 +295,11 @@ func (p *Proxy) statusOf(e *evacuation, now time.Time) EvacuationStatus {
 		known = began
 	}
 	minutes := max(p.longest.Load(), defaultMinutes)
-	if until := known.Add(time.Duration(minutes) * time.Minute); until.After(now) {
+	until := known.Add(time.Duration(minutes) * time.Minute)
+	if late := e.began.Add(p.table.Load().settings.aftermath()); late.After(until) {
+		until = late
+	}
+	if until.After(now) {
 		s.BlindUntil = until
 	}
 	s.Safe = e.looked && e.left == 0 && s.BlindUntil.IsZero() && s.Missed == 0

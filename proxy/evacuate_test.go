@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"stateproxy/proxy"
@@ -87,4 +88,48 @@ func TestCensusIsBounded(t *testing.T) {
 	if got := r.proxy.Status().Remembered; got != 0 {
 		t.Errorf("remembers %d removed sessions; want none", got)
 	}
+}
+
+// A backend that is safe to shut down is not asked for anything any more.
+func TestEvacuatedBackendIsShutDown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(&history{proxies: 1, backends: 2, delay: -1})
+		defer w.stop()
+		p := w.fronts[0].current()
+		take := func() {
+			s := w.settings(w.config)
+			s.Remember, s.EvacuationRate = 1000, 1000
+			if _, err := p.Reconfigure(s); err != nil {
+				t.Fatal(err)
+			}
+		}
+		take()
+		ctx, cancel := context.WithCancel(context.Background())
+		var wg sync.WaitGroup
+		wg.Go(func() { p.Run(ctx) })
+		defer wg.Wait()
+		defer cancel()
+		w.pause(30 * time.Minute) // no session lives that the proxy has not seen
+		ask := askedAt(t, w)
+		ask(&deed{wish: wish{op: wire.OpSet}, body: "one"}, 200, "")
+		m := w.holder()
+		for _, drain := range []bool{true, false, true} { // once more is not to be as before
+			w.config.entries[m.number].drain = drain
+			take()
+			w.pause(10 * time.Second)
+			if e := p.Status().Evacuations; drain && (len(e) != 1 || e[0].Safe || e[0].Left != 0) {
+				t.Fatalf("evacuations soon after the change: %+v; want one, not safe", e)
+			}
+			w.pause(10 * time.Second)
+			if e := p.Status().Evacuations; drain && (len(e) != 1 || !e[0].Safe) {
+				t.Fatalf("evacuations: %+v; want one, safe", e)
+			}
+		}
+		m.set(refusing)
+		ask(&deed{wish: wish{op: wire.OpGet}}, 200, "one")
+		for i := range sessionKeys {
+			ask(&deed{wish: wish{op: wire.OpSet, key: i}, body: "two"}, 200, "")
+			ask(&deed{wish: wish{op: wire.OpGet, key: i}}, 200, "two")
+		}
+	})
 }

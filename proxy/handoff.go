@@ -175,14 +175,11 @@ var errAway = errors.New("another proxy has brought the session to a backend tha
 const maxLooks = 3
 
 // early reports whether the ring before may still be in use.
-func (h *handoff) early() bool { return time.Since(h.q.since) <= h.aftermath() }
+func (h *handoff) early() bool { return time.Since(h.q.since) <= h.t.settings.aftermath() }
 
 // aftermath is for how long after its end a ring is still in use: by requests
 // that are under way, and by proxies that change a little later.
-func (h *handoff) aftermath() time.Duration {
-	s := h.t.settings
-	return 2*s.Budget + max(s.HandoffDelay, 0)
-}
+func (s *Settings) aftermath() time.Duration { return 2*s.Budget + max(s.HandoffDelay, 0) }
 
 // look returns the place that the request is for.
 func (h *handoff) look(ctx context.Context, x *exchange, c *candidates) (*place, error) {
@@ -289,7 +286,7 @@ func (h *handoff) candidates(x *exchange, id uint64, owner *place) *candidates {
 		switch {
 		case f.gone[j]:
 			c.gone = append(c.gone, p)
-		case !p.holdsFrom(ended, h.aftermath()):
+		case !p.holdsFrom(ended, h.t.settings.aftermath()):
 		case p.lastDown() >= ended:
 			c.late = append(c.late, p)
 		default:

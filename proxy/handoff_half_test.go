@@ -1,6 +1,7 @@
 package proxy_test
 
 import (
+	"fmt"
 	"testing"
 
 	"stateproxy/proxy"
@@ -195,6 +196,37 @@ func TestAnotherNameForAnUnknownServer(t *testing.T) {
 			}
 			if h.f.Stats().Requests[wire.OpGetExclusive] != before[wire.OpGetExclusive] {
 				t.Error("the server was asked for a session to be moved to itself")
+			}
+		})
+	}
+}
+
+// A client has taken over the lock that a broken move left at f, and removes the
+// session there while its other half can't be removed at o. That half is known to
+// be out of date, even if it turns out then that o was restarted some time ago.
+func TestHalfOfAMoveThatCannotBeRemoved(t *testing.T) {
+	for _, restarted := range []bool{false, true} {
+		t.Run(fmt.Sprintf("restarted %t", restarted), func(t *testing.T) {
+			h := newHandoffRig(t, nil)
+			h.prepare("old")
+			h.change()
+			c, direct := dial(t, h.addr), dial(t, h.f.Addr())
+			h.trap.set("DELETE", "", false, 2)
+			c.get("a")
+			direct.release("a", wire.Some(2))
+			lock := direct.acquire("a").LockCookie
+			if a := c.get("a"); a.Status != 423 || a.LockCookie != lock || place(h.f) != "old locked" {
+				t.Errorf("GET = %d, cookie %v; want 423 and the client's cookie", a.Status, a.LockCookie)
+			}
+			h.trap.set("DELETE", "", false, 1)
+			if a := c.delete("a", lock); a.Status != 200 || place(h.f) != "-" || place(h.o) != "old" {
+				t.Fatalf("DELETE = %d, then at f: %s, at o: %s; want 200 and the half at o", a.Status, place(h.f), place(h.o))
+			}
+			if restarted {
+				h.proxy.SetInstance("o", "another run of o")
+			}
+			if a := c.get("a"); a.Status != 404 || place(h.o) != "-" {
+				t.Errorf("GET of the removed session = %d, then at o: %s; want 404 and no copy", a.Status, place(h.o))
 			}
 		})
 	}

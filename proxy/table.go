@@ -39,8 +39,8 @@ type place struct {
 	// inUse is when a session was last found in use at the place and left there,
 	// in Unix nanoseconds.
 	inUse atomic.Int64
-	// emptied is when the last session was seen to have left a place that owns
-	// none, in Unix nanoseconds.
+	// emptied is when a place that owns no session was last seen to have none, in
+	// Unix nanoseconds.
 	emptied atomic.Int64
 }
 

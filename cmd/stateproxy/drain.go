@@ -177,7 +177,7 @@ func blindText(e evacuation) string {
 	if e.BlindUntil == nil {
 		return ""
 	}
-	return "Sessions not used since the proxy started may be there until " + e.BlindUntil.Local().Format("15:04:05") + "."
+	return "Sessions that the proxy has not seen may be there until " + e.BlindUntil.Local().Format("15:04:05") + "."
 }
 
 // drainProgress shows one line that changes: in place on a terminal, else each text
