@@ -37,10 +37,11 @@ func (p *Proxy) build(pl plan) (*table, error) {
 		}
 		t.next = n
 	}
-	t.remember(pl, p.window(pl.settings))
+	window := p.window(pl.settings)
+	t.remember(pl, window)
 	for _, q := range t.pools {
 		q.via = plain{p, q}
-		if len(q.formers) > 0 || t.next != nil {
+		if len(q.formers) > 0 || t.next != nil || q.mayHoldOld(pl.now.Add(-window)) {
 			q.via = &handoff{plain: plain{p, q}, t: t}
 		} else {
 			q.forgetOutages()
@@ -278,6 +279,12 @@ func (q *pool) addFormer(f former) {
 		}
 	}
 	q.formers = append(q.formers, f)
+}
+
+// mayHoldOld reports whether one of the owners was ejected after since, so that
+// copies from before may be there even if the windows were closed by hand.
+func (q *pool) mayHoldOld(since time.Time) bool {
+	return slices.ContainsFunc(q.owners, func(p *place) bool { return p.lastDown() > since.UnixNano() })
 }
 
 // forgetOutages is called when all handoff windows are over: by then the copies

@@ -212,7 +212,7 @@ func (h *handoff) overtake(ctx context.Context, x *exchange, c *candidates, at *
 	}
 	if at == c.owner {
 		h.dispose(ctx, x, c, at, c.late)
-	} else if at != c.next && c.cookie.Set && c.cookie == x.req.LockCookie {
+	} else if c.cookie.Set && c.cookie == x.req.LockCookie {
 		h.dispose(ctx, x, c, at, slices.Concat([]*place{c.owner}, c.early, c.late))
 	}
 	if len(c.gone) > 0 { // there may be a note against at, which can't be read now
@@ -225,12 +225,12 @@ func (h *handoff) overtake(ctx context.Context, x *exchange, c *candidates, at *
 // that fails, it is remembered if a move of ours has left something there, and
 // only then: a session that another proxy moves there later must not be taken
 // for that. It returns false if one of the places may still pass for the latest:
-// it may be at's server under another address, or the session may be there next.
+// it may be at's server, under another address too, or the session may be there
+// next.
 func (h *handoff) dispose(ctx context.Context, x *exchange, c *candidates, at *place, places []*place) (all bool) {
 	all = true
 	for _, p := range places {
 		switch {
-		case sameServer(p, at):
 		case mayBeOneServer(p, at) || c.next != nil && mayBeOneServer(p, c.next):
 			all = false
 		case p.failing.Load() == 0 && h.move(ctx, x, c, nil).clear(p) == nil:
@@ -334,7 +334,7 @@ func (h *handoff) lock(ctx context.Context, id uint64, deadline time.Time) (unlo
 // find returns the place that the request is for, after having brought the
 // session to its owner if it can be brought.
 func (h *handoff) find(ctx context.Context, x *exchange, c *candidates) (*place, error) {
-	c.awaited = h.p.moves.saves.has(c.id)
+	c.cookie, c.awaited = wire.Int{}, h.p.moves.saves.has(c.id)
 	if c.next == nil && h.isSettled(x, c.id) { // by the request that lock waited for
 		return c.owner, nil
 	}

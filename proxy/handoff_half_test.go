@@ -222,12 +222,73 @@ func TestHalfOfAMoveThatCannotBeRemoved(t *testing.T) {
 			if a := c.delete("a", lock); a.Status != 200 || place(h.f) != "-" || place(h.o) != "old" {
 				t.Fatalf("DELETE = %d, then at f: %s, at o: %s; want 200 and the half at o", a.Status, place(h.f), place(h.o))
 			}
-			if restarted {
+			if restarted { // before the move, which nobody has noticed yet
 				h.proxy.SetInstance("o", "another run of o")
 			}
 			if a := c.get("a"); a.Status != 404 || place(h.o) != "-" {
 				t.Errorf("GET of the removed session = %d, then at o: %s; want 404 and no copy", a.Status, place(h.o))
 			}
 		})
+	}
+}
+
+// The other half of a move can't be removed at first, and later it can. From then
+// on what comes to o is not taken for it.
+func TestHalfOfAMoveThatIsRemovedAtLast(t *testing.T) {
+	h := newHandoffRig(t, nil)
+	h.prepare("old")
+	h.change()
+	c, direct := dial(t, h.addr), dial(t, h.f.Addr())
+	h.trap.set("DELETE", "", false, 2)
+	c.get("a")
+	direct.release("a", wire.Some(2))
+	for _, half := range []string{"old", "-"} {
+		c.get("b") // o answers
+		lock := direct.acquire("a").LockCookie
+		h.trap.set("DELETE", "", false, map[string]int{"old": 1}[half])
+		if a := c.put("a", oldBody, lock); a.Status != 200 || place(h.o) != half {
+			t.Fatalf("PUT = %d, then at o: %s; want 200, %s", a.Status, place(h.o), half)
+		}
+	}
+	direct.delete("a", wire.Int{}) // another proxy moves it
+	dial(t, h.o.Addr()).put("a", newBody, wire.Some(0))
+	if a := c.get("a"); a.Status != 200 || a.body != newBody {
+		t.Errorf("GET = %d, %q; want the session at o", a.Status, a.body)
+	}
+}
+
+// Another proxy has stored the session at o and is about to remove it at f. A
+// write without the lock changes nothing there and must leave o alone.
+func TestWriteInTheMiddleOfAnotherProxysMove(t *testing.T) {
+	for _, op := range []wire.Op{wire.OpSet, wire.OpSetUninitialized, wire.OpRemove} {
+		t.Run(op.String(), func(t *testing.T) {
+			h := newHandoffRig(t, nil)
+			h.prepare("old locked")
+			prepare(t, h.o, "old")
+			h.change()
+			dial(t, h.addr).operation(op, 9)
+			if f, o := place(h.f), place(h.o); f != "old locked" || o != "old" {
+				t.Errorf("after %v at f: %s, at o: %s; want old locked, old", op, f, o)
+			}
+		})
+	}
+}
+
+// A former owner may be the new one's server under another address, and nobody
+// knows yet. What has been moved must not be removed there.
+func TestMoveToAServerWithTwoAddresses(t *testing.T) {
+	h := newHandoffRig(t, nil)
+	h.prepare("old")
+	h.to("x", startFront(t, h.o.Addr()))
+	h.to("o", h.o.Addr())
+	h.proxy.SetInstance("f", "server f")
+	h.proxy.SetInstance("o", "server o")
+	c := dial(t, h.addr)
+	if a := c.get("a"); a.Status != 200 || place(h.f) != "-" || place(h.o) != "old" {
+		t.Errorf("GET = %d, then at f: %s, at o: %s; want the session at o", a.Status, place(h.f), place(h.o))
+	}
+	h.proxy.SetInstance("x", "server o")
+	if a := c.get("a"); a.Status != 200 || a.body != oldBody {
+		t.Errorf("GET when the server is known = %d, %q; want the session", a.Status, a.body)
 	}
 }

@@ -64,8 +64,8 @@ func TestMarkOfAnOldCopy(t *testing.T) {
 		name   string
 		happen func(h *handoffRig)
 	}{
-		{"ejected", func(h *handoffRig) { h.proxy.SetUp("o", false); h.proxy.SetUp("o", true); h.to("o", h.o) }},
-		{"not known yet", func(h *handoffRig) { h.to("new", h.o) }},
+		{"ejected", func(h *handoffRig) { h.proxy.SetUp("o", false); h.proxy.SetUp("o", true); h.to("o", h.o.Addr()) }},
+		{"not known yet", func(h *handoffRig) { h.to("new", h.o.Addr()) }},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -85,10 +85,10 @@ func TestMarkOfAnOldCopy(t *testing.T) {
 	}
 }
 
-// to makes the server the only owner, by that name.
-func (h *handoffRig) to(name string, s *stateserver.Server) {
+// to makes the server at the address the only owner, by that name.
+func (h *handoffRig) to(name, address string) {
 	h.t.Helper()
-	h.reconfigure(proxy.Settings{Backends: []proxy.Backend{{Name: name, Address: s.Addr(), Weight: 1}}})
+	h.reconfigure(proxy.Settings{Backends: []proxy.Backend{{Name: name, Address: address, Weight: 1}}})
 }
 
 // A session was removed while its server was down, and then the backend gets
@@ -102,7 +102,7 @@ func TestRemovedSessionUnderAnotherName(t *testing.T) {
 	c.put("a", newBody, wire.Some(0))
 	c.delete("a", wire.Some(0))
 	h.proxy.SetUp("f", true)
-	h.to("x", h.f)
+	h.to("x", h.f.Addr())
 	if a := c.get("a"); a.Status != 404 || place(h.f) != "-" {
 		t.Errorf("GET = %d, %q, then at f: %s; want 404 and no copy", a.Status, a.body, place(h.f))
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"stateproxy/wire"
 )
@@ -139,5 +140,43 @@ func TestMcrouterIssue202WithoutNewValue(t *testing.T) {
 		p.remove(404)
 		p.happen(heal, first)
 		p.get(404, "")
+	})
+}
+
+// TestNewSessionOfTheSecondServer: a session is lost with its server and made anew,
+// not saved, at another, which falls out when the first is back. What that one has
+// was overtaken all the same.
+func TestNewSessionOfTheSecondServer(t *testing.T) {
+	playPublished(t, func(p *published) {
+		p.set("one")
+		first := p.holder()
+		p.happen(eject, first)
+		p.ask(wire.OpSetUninitialized, "two", 200, "")
+		p.happen(heal, first)
+		for _, m := range p.w.machines {
+			if _, ok := m.server.Peek(sessionKeys[0]); ok && m.number != first {
+				p.happen(eject, m.number)
+			}
+		}
+		p.get(404, "")
+	})
+}
+
+// TestWindowsThatAreClosedByHand: what was not brought over yet is lost then, and
+// what was overtaken does not come back in its place.
+func TestWindowsThatAreClosedByHand(t *testing.T) {
+	playPublished(t, func(p *published) {
+		p.set("one")
+		first := p.holder()
+		p.happen(eject, first)
+		p.set("two")
+		p.happen(heal, first)
+		p.w.fronts[0].current().CloseWindows("default")
+		p.get(404, "")
+		p.set("three")
+		p.get(200, "three")
+		p.w.pause(time.Hour)
+		p.set("four")
+		p.get(200, "four")
 	})
 }

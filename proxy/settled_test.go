@@ -224,3 +224,55 @@ func plant(t *testing.T, m *machine, key int, body string) {
 		t.Fatalf("%v = %d, %v", d, a.Status, err)
 	}
 }
+
+// A session is in use where it was before the last change, which is taken back:
+// the place is a former owner, and the one to come. What the lock's holder saves
+// there by way of the proxy behind is what the one ahead finds, and not what a
+// broken move has left at the owner in between.
+func TestSaveAtTheOwnerToCome(t *testing.T) {
+	movedTwice(t, func(w *world, ask func(d *deed, status int, body string)) {
+		ask(&deed{wish: wish{op: wire.OpSet}, body: "one"}, 200, "")
+		lock := &deed{wish: wish{op: wire.OpGetExclusive}}
+		ask(lock, 200, "one")
+		w.happen(event{kind: change, change: rehome, b: 1})
+		w.pause(time.Minute)
+		plant(t, w.machines[1], 0, "one")
+		w.happen(event{kind: change, change: rehome, b: 0})
+		w.pause(6 * time.Second)
+		ask(&deed{wish: wish{op: wire.OpSet, front: behind}, body: "two", cookie: lock.answer.LockCookie}, 200, "")
+		ask(&deed{wish: wish{op: wire.OpGet, front: ahead}}, 200, "two")
+		ask(&deed{wish: wish{op: wire.OpGet, front: behind}}, 200, "two")
+	})
+}
+
+// The proxy ahead moves the session on at the moment when the one behind has
+// brought it to its owner, to a place that the latter was to clear of old copies.
+func TestSessionThatIsMovedOnAheadAtOnce(t *testing.T) {
+	movedTwice(t, func(w *world, ask func(d *deed, status int, body string)) {
+		ask(&deed{wish: wish{op: wire.OpSet}, body: "one"}, 200, "")
+		for _, b := range []int{1, 2} {
+			w.happen(event{kind: change, change: rehome, b: b})
+			w.pause(time.Minute)
+		}
+		w.happen(event{kind: change, change: rehome, b: 1})
+		w.pause(6 * time.Second)
+		var once sync.Once
+		w.machines[1].alert = func(b []byte) {
+			if bytes.HasPrefix(b, []byte("DELETE")) {
+				once.Do(func() { ask(&deed{wish: wish{op: wire.OpGet, front: ahead, client: 1}}, 200, "one") })
+			}
+		}
+		ask(&deed{wish: wish{op: wire.OpGet, front: behind}}, 200, "one")
+		ask(&deed{wish: wish{op: wire.OpGet, front: ahead}}, 200, "one")
+	})
+}
+
+// movedTwice has two proxies before one server, which another is to take the place
+// of, and another of that.
+func movedTwice(t *testing.T, do func(w *world, ask func(d *deed, status int, body string))) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(&history{proxies: 2, backends: 1, delay: 5 * time.Second, lag: 4 * time.Second})
+		defer w.stop()
+		do(w, askedAt(t, w))
+	})
+}
