@@ -1,7 +1,10 @@
 package proxy_test
 
 import (
+	"fmt"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"stateproxy/proxy"
 	"stateproxy/stateserver"
@@ -106,4 +109,103 @@ func TestRemovedSessionUnderAnotherName(t *testing.T) {
 	if a := c.get("a"); a.Status != 404 || place(h.f) != "-" {
 		t.Errorf("GET = %d, %q, then at f: %s; want 404 and no copy", a.Status, a.body, place(h.f))
 	}
+}
+
+// The copy of a former owner can't be removed when the session is saved at its
+// owner. Only if a move has left it there is it taken for out of date later: what
+// another proxy moves there must not be.
+func TestOldCopyThatCannotBeRemoved(t *testing.T) {
+	for _, moved := range []bool{false, true} { // by this proxy, to o, before
+		t.Run(fmt.Sprintf("moved %t", moved), func(t *testing.T) {
+			h := newHandoffRig(t, nil)
+			h.change()
+			c, direct := dial(t, h.addr), dial(t, h.f.Addr())
+			prepare(t, h.o, "old")
+			if moved {
+				h.to("f", h.f.Addr())
+				c.get("a")
+				h.change()
+				c.get("a")
+			}
+			if place(h.f) != "-" || place(h.o) != "old" {
+				t.Fatalf("at f: %s, at o: %s; want it at o", place(h.f), place(h.o))
+			}
+			h.proxy.SetUp("f", false)
+			h.proxy.SetUp("f", true)
+			h.trap.set("DELETE", "", false, 1)
+			if a := c.put("a", oldBody, wire.Some(0)); a.Status != 200 {
+				t.Fatalf("PUT = %d; want 200", a.Status)
+			}
+			dial(t, h.o.Addr()).delete("a", wire.Int{})
+			direct.put("a", newBody, wire.Some(0)) // moved
+			h.to("f", h.f.Addr())
+			if a := c.get("a"); a.Status != 200 || a.body != newBody {
+				t.Errorf("GET = %d, %q; want the session at f", a.Status, a.body)
+			}
+		})
+	}
+}
+
+// A move removes what places have of the session that would have been asked later,
+// one that was cut off once included.
+func TestMoveRemovesLateCopies(t *testing.T) {
+	h := newHandoffRig(t, nil)
+	h.change()
+	last := stateserver.RunT(t)
+	h.to("last", last.Addr())
+	h.proxy.SetInstance("last", "server last")
+	h.proxy.SetUp("o", false)
+	h.proxy.SetUp("o", true)
+	h.prepare("old")
+	prepare(t, h.o, "new")
+	if a := dial(t, h.addr).get("a"); a.Status != 200 || a.body != oldBody {
+		t.Errorf("GET = %d, %q; want the copy at f", a.Status, a.body)
+	}
+	if f, o := place(h.f), place(h.o); f != "-" || o != "-" {
+		t.Errorf("then at f: %s, at o: %s; want neither", f, o)
+	}
+}
+
+// An owner that does not say whether it has the session may have a later copy than
+// the former owner that was cut off.
+func TestOldCopyAndAnOwnerThatIsUnsure(t *testing.T) {
+	o := startFake(t, func(c *fakeConn) {
+		for {
+			q, err := c.next()
+			switch {
+			case err != nil:
+				return
+			case q.Verb == wire.HEAD:
+				c.say(failure)
+			default:
+				c.say(good(q.op, q.id))
+			}
+		}
+	})
+	h := newHandoffRig(t, nil)
+	h.prepare("old")
+	h.to("o", o.addr)
+	h.proxy.SetUp("f", false)
+	h.proxy.SetUp("f", true)
+	if a := dial(t, h.addr).get("a"); a.Status != 400 || place(h.f) != "old" {
+		t.Errorf("GET = %d, then at f: %s; want 400, and no move", a.Status, place(h.f))
+	}
+}
+
+// A former owner that does not answer is waited for once, and not at each save, only
+// to be cleared of old copies.
+func TestSavesDoNotWaitForAnOldCopy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, ask := rehomed(t)
+		defer w.stop()
+		w.happen(event{kind: eject, a: 0, b: 1})
+		w.happen(event{kind: heal, a: 0})
+		plant(t, w.machines[1], 0, "two")
+		w.happen(event{kind: cut, a: 0, b: 1})
+		ask(&deed{wish: wish{op: wire.OpSet}, body: "three"}, 200, "")
+		again := &deed{wish: wish{op: wire.OpSet}, body: "four"}
+		if ask(again, 200, ""); again.end-again.begun > time.Second {
+			t.Errorf("the second save took %v; want it not to wait", again.end-again.begun)
+		}
+	})
 }

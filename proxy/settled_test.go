@@ -276,3 +276,19 @@ func movedTwice(t *testing.T, do func(w *world, ask func(d *deed, status int, bo
 		do(w, askedAt(t, w))
 	})
 }
+
+// The delay is much longer than a request may take, and so is the time in which the
+// proxy behind may make sessions where the one ahead has looked for them.
+func TestSessionThatIsMadeFarBehind(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(&history{proxies: 2, backends: 1, delay: time.Minute, lag: 50 * time.Second})
+		defer w.stop()
+		ask := askedAt(t, w)
+		w.happen(event{kind: change, change: rehome, b: 1})
+		w.pause(100 * time.Second)
+		ask(&deed{wish: wish{op: wire.OpGet, front: ahead}}, 404, "")
+		ask(&deed{wish: wish{op: wire.OpSet, front: behind}, body: "new"}, 200, "")
+		w.pause(2 * time.Minute)
+		ask(&deed{wish: wish{op: wire.OpGet, front: ahead}}, 200, "new")
+	})
+}
