@@ -209,3 +209,20 @@ func TestSavesDoNotWaitForAnOldCopy(t *testing.T) {
 		}
 	})
 }
+
+// The new owner leads to the former one's server, and nobody knows yet: nothing is
+// moved, and nothing is lost.
+func TestMoveToTheServerItself(t *testing.T) {
+	h := newHandoffRig(t, nil)
+	h.prepare("old")
+	h.to("x", startFront(t, h.f.Addr()))
+	c := dial(t, h.addr)
+	if a := c.get("a"); a.Status != 400 || place(h.f) != "old" {
+		t.Errorf("GET = %d, then at f: %s; want 400, the session as it was", a.Status, place(h.f))
+	}
+	h.proxy.SetInstance("f", "server f")
+	h.proxy.SetInstance("x", "server f")
+	if a := c.get("a"); a.Status != 200 || a.body != oldBody {
+		t.Errorf("GET when the server is known = %d, %q; want the session", a.Status, a.body)
+	}
+}

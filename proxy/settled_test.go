@@ -184,6 +184,41 @@ func TestSessionThatMovesBehindTheProxysBack(t *testing.T) {
 	}
 }
 
+// A move has taken so long that a client takes its lock over, before the session
+// is removed at f: the client goes on there, and so does the request.
+func TestLockThatIsTakenOverDuringTheMove(t *testing.T) {
+	servers := startServers(t, 2)
+	list := backends(servers...)
+	atF := dial(t, servers[0].Addr())
+	var once sync.Once
+	alert := func(b []byte) {
+		if bytes.HasPrefix(b, []byte("DELETE")) && bytes.Contains(b, []byte("LockCookie")) {
+			once.Do(func() {
+				atF.release("a", wire.Some(2))
+				atF.acquire("a")
+			})
+		}
+	}
+	r := startRig(t, proxy.Settings{Backends: list[:1]}, func(p *proxy.Proxy) {
+		p.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+			nc, err := new(net.Dialer).DialContext(ctx, network, address)
+			return &alertConn{Conn: nc, alert: alert}, err
+		}
+	})
+	atF.put("a", oldBody, wire.Some(0))
+	r.reconfigure(proxy.Settings{Backends: list[1:]})
+	c := dial(t, r.addr)
+	if a := c.get("a"); a.Status != 423 || a.LockCookie != wire.Some(3) {
+		t.Errorf("GET = %d, cookie %v; want 423, the client's cookie", a.Status, a.LockCookie)
+	}
+	if a := c.put("a", newBody, wire.Some(3)); a.Status != 200 {
+		t.Errorf("PUT of the lock's holder = %d; want 200", a.Status)
+	}
+	if a := c.get("a"); a.Status != 200 || a.body != newBody {
+		t.Errorf("GET = %d, %q; want the body written", a.Status, a.body)
+	}
+}
+
 // alertConn tells of what is written to it, before it is.
 type alertConn struct {
 	net.Conn
