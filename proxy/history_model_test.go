@@ -118,6 +118,11 @@ func (b *belief) after(s session, d *deed) (can []session) {
 		can = union(can, serve(free, d))
 	}
 	can = union(can, serve(s, d))
+	if b.trouble && d.op == wire.OpGet && s.fresh { // repeated: the answer that was lost took the mark (section 11)
+		again := s
+		again.fresh = false
+		can = union(can, serve(again, d))
+	}
 	if s.body == "" {
 		return can
 	}

@@ -3,8 +3,10 @@ package proxy_test
 import (
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -36,6 +38,8 @@ type machine struct {
 	links   map[*link]struct{}
 	seed    uint64       // of the delays of messages; 0 is none
 	sent    uint64       // messages since the seed was set
+	losing  int          // the how-many-eth message from now is lost; 0 loses none
+	unheard bool         // not that one is lost but the answer to it
 	alert   func([]byte) // told of each message to the machine before it is sent; nil tells nobody
 }
 
@@ -118,6 +122,31 @@ func (m *machine) empty() {
 	m.server.Reset()
 }
 
+// lose has a message to the machine be lost, or the answer to it, with its
+// connection: the nth from now. 0 loses none.
+func (m *machine) lose(n int, answer bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.losing, m.unheard = n, answer
+}
+
+func (m *machine) isLosing() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.losing > 0
+}
+
+// loses reports whether the next message, or the answer to it, is lost.
+func (m *machine) loses() (message, answer bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.losing == 0 {
+		return false, false
+	}
+	m.losing--
+	return m.losing == 0 && !m.unheard, m.losing == 0 && m.unheard
+}
+
 // shake gives each message from now on a delay of its own.
 func (m *machine) shake(seed uint32) {
 	m.mu.Lock()
@@ -163,7 +192,8 @@ func (m *machine) dial(ctx context.Context) (net.Conn, error) {
 type link struct {
 	net.Conn
 	m    *machine
-	lost bool // m was silent: nothing comes through any more; guarded by m.mu
+	lost bool        // m was silent: nothing comes through any more; guarded by m.mu
+	deaf atomic.Bool // the next answer is lost
 }
 
 // reset closes the connection, and whoever uses it hears of that. l.m.mu is
@@ -192,6 +222,12 @@ func (l *link) Write(b []byte) (int, error) {
 	if l.isLost() {
 		return len(b), nil
 	}
+	message, answer := l.m.loses()
+	if message {
+		l.Close()
+		return len(b), nil
+	}
+	l.deaf.Store(answer)
 	return l.Conn.Write(b)
 }
 
@@ -201,6 +237,10 @@ func (l *link) Read(b []byte) (int, error) {
 		n, err := l.Conn.Read(b)
 		if n > 0 && err == nil {
 			l.m.delay()
+		}
+		if n > 0 && l.deaf.Load() {
+			l.Close()
+			return 0, io.EOF
 		}
 		if err != nil || !l.isLost() {
 			return n, err

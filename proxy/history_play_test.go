@@ -69,6 +69,13 @@ func (w *world) happen(e event) {
 		w.observe(false)
 	case look:
 		w.observe(true)
+	case lose:
+		if !e.aimed { // at one that is in use
+			m = w.machines[w.config.entries[e.a%len(w.config.entries)].machine]
+		}
+		n, answer := 1+e.b%4, e.b > 3
+		w.note("machine %d: message %d from now is lost, or the answer to it: %t", m.number, n, answer)
+		m.lose(n, answer)
 	case wait:
 		d := waits[e.a%len(waits)]
 		w.note("%v pass", d)
@@ -186,7 +193,7 @@ func (c config) with(e event, former config) config {
 // trouble reports whether a request may fail: something is down, or a proxy does
 // not know yet what is behind an address.
 func (w *world) trouble() bool {
-	return slices.ContainsFunc(w.machines, func(m *machine) bool { return !m.asked() }) ||
+	return slices.ContainsFunc(w.machines, func(m *machine) bool { return !m.asked() || m.isLosing() }) ||
 		slices.ContainsFunc(w.fronts, (*front).inTheDark)
 }
 
@@ -210,6 +217,9 @@ func (w *world) requests(s step) {
 	}
 	wg.Wait()
 	w.shake(0)
+	for _, m := range w.machines {
+		m.lose(0, false)
+	}
 	after := before
 	if during {
 		after = w.copies()

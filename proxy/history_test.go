@@ -66,6 +66,7 @@ const (
 	crash   // of a machine
 	restart // of a proxy
 	look
+	lose // of a message, in what is next
 )
 
 type changeKind int
@@ -111,7 +112,7 @@ var someWish = rapid.Custom(func(t *rapid.T) wish {
 var someEvent = rapid.Custom(func(t *rapid.T) event {
 	return event{
 		kind: draw(t, "kind",
-			change, change, change, change, wait, wait, cut, heal, heal, heal, eject, eject, crash, restart, look),
+			change, change, change, change, wait, wait, cut, heal, heal, heal, eject, eject, crash, restart, look, lose, lose, lose),
 		change: changeKind(rapid.IntRange(int(add), int(undo)).Draw(t, "change")),
 		aimed:  draw(t, "aimed", false, true),
 		a:      draw(t, "a", 0, 1, 2, 3, 4, 5, 6, 7),
