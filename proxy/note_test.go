@@ -351,3 +351,49 @@ func TestOutageGoesOnWhenAnotherServerTakesTheName(t *testing.T) {
 		w.ask(wire.OpGet, 1, 400, "")
 	})
 }
+
+// TestOneServerOutAfterTheOtherWasBack: the note about the first one is at the other,
+// which was out itself since, so that it is asked last.
+func TestOneServerOutAfterTheOtherWasBack(t *testing.T) {
+	withTwoProxies(t, func(w *noteWorld, owner, other int) {
+		w.out(owner)
+		w.ask(wire.OpSet, 1, 200, "two")
+		w.back(owner)
+		w.out(other)
+		w.back(other)
+		w.ask(wire.OpGet, 0, 200, "two")
+	})
+}
+
+// TestNoteAtTheOwnerToCome: the session went on there, by way of the proxy that goes
+// by the new ring already, while its owner by the old one was out.
+func TestNoteAtTheOwnerToCome(t *testing.T) {
+	movedTwice(t, func(w *world, ask func(d *deed, status int, body string)) {
+		ask(&deed{wish: wish{op: wire.OpSet}, body: "one"}, 200, "")
+		w.happen(event{kind: change, change: rehome, b: 1})
+		w.pause(6 * time.Second)
+		w.happen(event{kind: eject, a: 0})
+		ask(&deed{wish: wish{op: wire.OpSet, front: ahead}, body: "two"}, 200, "")
+		w.happen(event{kind: heal, a: 0})
+		ask(&deed{wish: wish{op: wire.OpGet, front: behind}}, 200, "two")
+	})
+}
+
+// TestMarksAreForgotten: what was brought back is not remembered as out of date, by
+// neither proxy.
+func TestMarksAreForgotten(t *testing.T) {
+	withTwoProxies(t, func(w *noteWorld, owner, _ int) {
+		w.out(owner)
+		w.ask(wire.OpSet, 0, 200, "two")
+		w.back(owner)
+		w.ask(wire.OpGet, 1, 200, "two")
+		w.ask(wire.OpGet, 0, 200, "two")
+		for i, f := range w.fronts {
+			for _, p := range f.current().Snapshot().Places {
+				if len(p.Overtaken) > 0 {
+					t.Errorf("proxy %d remembers %d copies at %s as out of date; want none", i, len(p.Overtaken), p.Name)
+				}
+			}
+		}
+	})
+}
