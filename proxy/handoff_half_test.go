@@ -292,3 +292,24 @@ func TestMoveToAServerWithTwoAddresses(t *testing.T) {
 		t.Errorf("GET when the server is known = %d, %q; want the session", a.Status, a.body)
 	}
 }
+
+// The other half of a move is uninitialized and can't be removed when the lock's
+// holder saves at f. What he saved is not uninitialized when it comes to o.
+func TestMarkOfAHalf(t *testing.T) {
+	h := newHandoffRig(t, nil)
+	h.prepare("old fresh")
+	h.change()
+	c, direct := dial(t, h.addr), dial(t, h.f.Addr())
+	h.trap.set("DELETE", "LockCookie", false, 2)
+	c.get("a")
+	direct.release("a", wire.Some(2))
+	lock := direct.acquire("a").LockCookie
+	h.trap.set("DELETE", "", false, 1)
+	c.do(wire.Request{Verb: wire.PUT, Target: target("a"), Timeout: wire.Some(25), LockCookie: lock}, newBody)
+	if place(h.f) != "new" || place(h.o) != "old fresh" {
+		t.Fatalf("at f: %s, at o: %s; want new, old fresh", place(h.f), place(h.o))
+	}
+	if a := c.get("a"); a.Status != 200 || a.body != newBody || a.ActionFlags.Set {
+		t.Errorf("GET = %d, %q, flags %v; want what was saved, no flags", a.Status, a.body, a.ActionFlags)
+	}
+}

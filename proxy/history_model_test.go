@@ -75,6 +75,9 @@ func (b *belief) inSomeOrder(can []session, deeds []*deed) (all []session) {
 	if len(deeds) == 0 {
 		return can
 	}
+	if b.trouble && slices.ContainsFunc(deeds, func(d *deed) bool { return d.op == wire.OpGet }) {
+		can = union(slices.Clone(can), unmarked(can))
+	}
 	for i, d := range deeds {
 		if slices.ContainsFunc(deeds, func(o *deed) bool { return o.end < d.begun }) {
 			continue // another one came before
@@ -88,6 +91,16 @@ func (b *belief) inSomeOrder(can []session, deeds []*deed) (all []session) {
 		}
 	}
 	return all
+}
+
+// unmarked returns the sessions without the uninitialized mark. A GET may have been
+// repeated (protocol.md section 11), and the answer that was lost took it.
+func unmarked(can []session) (list []session) {
+	for _, s := range can {
+		s.fresh = false
+		list = append(list, s)
+	}
+	return list
 }
 
 func union(a, b []session) []session {
@@ -118,11 +131,6 @@ func (b *belief) after(s session, d *deed) (can []session) {
 		can = union(can, serve(free, d))
 	}
 	can = union(can, serve(s, d))
-	if b.trouble && d.op == wire.OpGet && s.fresh { // repeated: the answer that was lost took the mark (section 11)
-		again := s
-		again.fresh = false
-		can = union(can, serve(again, d))
-	}
 	if s.body == "" {
 		return can
 	}

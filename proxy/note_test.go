@@ -283,6 +283,17 @@ func TestOutageThatOutlastsTheWindow(t *testing.T) {
 		w.back(owner)
 		w.ask(wire.OpSet, 0, 200, "three")
 		w.ask(wire.OpGet, 1, 200, "three")
+		w.pause(35 * time.Minute)
+		w.ask(wire.OpSet, 1, 200, "four")
+		for i, f := range w.fronts {
+			for _, p := range f.current().Snapshot().Places {
+				if len(p.Overtaken) > 0 || !p.LastDown.IsZero() {
+					t.Errorf("proxy %d remembers the outage of %s at %v; want it forgotten", i, p.Name, p.LastDown)
+				}
+			}
+		}
+		w.happen(event{kind: change, change: rehome, a: owner, b: 2})
+		w.ask(wire.OpGet, 1, 200, "four")
 	})
 }
 

@@ -327,3 +327,20 @@ func TestSessionThatIsMadeFarBehind(t *testing.T) {
 		ask(&deed{wish: wish{op: wire.OpGet, front: ahead}}, 200, "new")
 	})
 }
+
+// The change that the proxy ahead goes by is taken back before the one behind goes
+// by it. What was settled is not any more.
+func TestSettledSessionAndAChangeThatNeverCame(t *testing.T) {
+	movedTwice(t, func(w *world, ask func(d *deed, status int, body string)) {
+		ask(&deed{wish: wish{op: wire.OpSet}, body: "one"}, 200, "")
+		w.happen(event{kind: change, change: rehome, b: 1})
+		w.pause(time.Minute)
+		ask(&deed{wish: wish{op: wire.OpGet, front: behind}}, 200, "one") // settled
+		before := w.config
+		w.happen(event{kind: change, change: rehome, b: 2})
+		w.pause(6 * time.Second)
+		ask(&deed{wish: wish{op: wire.OpGet, front: ahead}}, 200, "one") // moved on
+		w.fronts[behind].take(before)
+		ask(&deed{wish: wish{op: wire.OpGet, front: behind}}, 200, "one")
+	})
+}
