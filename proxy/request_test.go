@@ -90,11 +90,11 @@ func TestLengthOnARequestWithoutBody(t *testing.T) {
 			if got, err := c.answer(op); got != good(op, "a") || err != nil {
 				t.Errorf("%s with a length = %q, %v; want its answer", verb, got, err)
 			}
-			for _, piece := range pieces[1:] {
-				_, _ = io.WriteString(c.c, piece) // the proxy may be gone
-			}
 			if b, err := io.ReadAll(c.c); len(b) > 0 || err != nil {
 				t.Errorf("%s with a length: after the answer %q, %v; want an orderly close", verb, b, err)
+			}
+			for _, piece := range pieces[1:] {
+				_, _ = io.WriteString(c.c, piece) // the proxy may be gone
 			}
 			shutdown(t, r.proxy)
 			if list := f.requests(""); len(list) != 1 || strings.Contains(list[0].raw, "Content-Length") {

@@ -258,12 +258,7 @@ func TestAppEjectsAndReadmits(t *testing.T) {
 
 func TestAppMovesItsListener(t *testing.T) {
 	s1 := stateserver.RunT(t)
-	ln, err := net.Listen("tcp", "127.0.0.1:0") // a port that is free in a moment
-	if err != nil {
-		t.Fatal(err)
-	}
-	port := ln.Addr().String()
-	ln.Close()
+	port := freeAddress(t)
 	r := runApp(t, text(s1))
 	old := r.app.address()
 	replaceFile(t, r.file, strings.Replace(text(s1), "listen: 127.0.0.1:0", "listen: "+port, 1))
