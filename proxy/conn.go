@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
@@ -407,15 +408,18 @@ func (c *conn) finish() {
 	}
 }
 
-// lost accounts for the end of the connection if that cut off a request.
+// lost accounts for the end of the connection if that cut off a request, or if
+// what came is not TLS any more.
 func (c *conn) lost(err error) {
-	if c.n == 0 {
-		return // between two requests
-	}
 	reason := ClientGone
-	if errors.Is(err, os.ErrDeadlineExceeded) {
+	switch {
+	case c.brokeTLS(err):
+		reason, err = ClientTLS, fmt.Errorf("TLS after the handshake: %w", err)
+	case c.n == 0:
+		return // between two requests
+	case errors.Is(err, os.ErrDeadlineExceeded):
 		reason = ClientStalled
-	} else if err == io.EOF {
+	case err == io.EOF:
 		err = io.ErrUnexpectedEOF
 	}
 	c.outcome = Outcome{Client: c.client, Start: time.Now(), Reason: reason, Err: err, RequestBytes: int64(c.n)}

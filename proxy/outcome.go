@@ -69,7 +69,7 @@ const (
 	TooLarge       Reason = "request_too_large" // a body above the limit
 	ClientStalled  Reason = "client_stalled"    // stopped within a request or an answer
 	ClientGone     Reason = "client_gone"       // closed within a request, or before its answer was sent
-	ClientTLS      Reason = "client_tls"        // no TLS handshake with the client, or TLS where none is
+	ClientTLS      Reason = "client_tls"        // no TLS handshake with the client, broken TLS after it, or TLS where none is
 	NoBackend      Reason = "no_backend"        // the pool has no backend that may own sessions
 	CutTail        Reason = "cut_tail"          // a long answer broke off after its beginning was sent
 	HandoffBlocked Reason = "handoff_blocked"   // a former owner that may hold the session can't be asked

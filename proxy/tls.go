@@ -61,6 +61,24 @@ func handshakeError(err error) error {
 	return fmt.Errorf("TLS handshake: %w", err)
 }
 
+// brokeTLS reports whether err is something wrong that came in over TLS, such as a
+// wish for another handshake or bytes that are no record, and not the end of the
+// connection.
+func (c *conn) brokeTLS(err error) bool {
+	if _, ok := c.nc.Conn.(*tls.Conn); !ok {
+		return false
+	}
+	var op *net.OpError
+	var network net.Error
+	switch {
+	case errors.As(err, &op) && op.Op == "local error": // an alert that was sent
+		return true
+	case errors.As(err, &network), errors.Is(err, net.ErrClosed), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return false
+	}
+	return true
+}
+
 // security is how to connect to a place.
 type security struct {
 	tls        bool

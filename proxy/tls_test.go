@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"io"
 	"strings"
@@ -104,8 +105,12 @@ func TestTLSClientsThatAreRefused(t *testing.T) {
 	late.Certificates = []tls.Certificate{certs().ca.Issue(certtest.Leaf{
 		NotBefore: time.Now().Add(-48 * time.Hour), NotAfter: time.Now().Add(-24 * time.Hour),
 	}).TLS()}
+	misused := certs().named("central")
+	servers := certs().ca.Issue(certtest.Leaf{Usage: x509.ExtKeyUsageServerAuth}).TLS()
+	misused.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &servers, nil }
 	old := certs().named("central")
 	old.MinVersion, old.MaxVersion = tls.VersionTLS10, tls.VersionTLS11
+	elsewhere := certs().named("other")
 	distrusting := certs().named("central")
 	distrusting.RootCAs = certtest.NewCA("another").Pool()
 	tests := []struct {
@@ -116,7 +121,9 @@ func TestTLSClientsThatAreRefused(t *testing.T) {
 		{"no certificate", nobody, "didn't provide a certificate"},
 		{"certificate of a stranger", stranger, "unknown authority"},
 		{"certificate that has expired", late, "expired"},
+		{"certificate that is for servers", misused, "incompatible key usage"},
 		{"TLS 1.1", old, "unsupported versions"},
+		{"client that looks for another name", elsewhere, "the client refused"},
 		{"client that does not trust the listener", distrusting, "the client refused"},
 	}
 	for _, tt := range tests {
@@ -132,6 +139,55 @@ func TestTLSClientsThatAreRefused(t *testing.T) {
 			o := r.lastOutcome(1)
 			if o.Reason != proxy.ClientTLS || o.Err == nil || !strings.Contains(o.Err.Error(), tt.want) || o.Status != 0 {
 				t.Errorf("Outcome = %s, %v, status %d; want %s with %q, closed", o.Reason, o.Err, o.Status, proxy.ClientTLS, tt.want)
+			}
+		})
+	}
+}
+
+// A client that wants another handshake, in which it could show another
+// certificate or none, loses its connection, and so does one that goes on with what
+// is not TLS.
+func TestBrokenTLSAfterTheHandshake(t *testing.T) {
+	tests := []struct {
+		name string
+		say  func(tap *certtest.Tap) error
+		want string // in the outcome's error
+	}{
+		{"renegotiation", (*certtest.Tap).Renegotiate, "unexpected handshake message"},
+		{"plain bytes", func(tap *certtest.Tap) error {
+			_, err := tap.Conn.Write(wire.AppendRequest(nil, &wire.Request{Verb: wire.GET, Target: target("a")}))
+			return err
+		}, "record"},
+		{"a record of another key", func(tap *certtest.Tap) error {
+			_, err := tap.Conn.Write(append([]byte{23, 3, 3, 0, 40}, make([]byte, 40)...))
+			return err
+		}, "bad record MAC"},
+		{"no more", func(tap *certtest.Tap) error { return tap.Conn.Close() }, ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			r := newRig(t, behindTLS(stateserver.RunT(t)))
+			tap := &certtest.Tap{Conn: dial(t, r.addr).c}
+			c := tls.Client(tap, tap.ClientConfig(certs().named("central")))
+			if err := c.Handshake(); err != nil {
+				t.Fatal(err)
+			}
+			if err := tt.say(tap); err != nil {
+				t.Fatal(err)
+			}
+			if n, err := c.Read(make([]byte, 1)); n > 0 || err == nil {
+				t.Errorf("read = %d bytes, %v; want an error", n, err)
+			}
+			eventually(t, func() bool { return r.proxy.Status().Conns == 0 })
+			if tt.want == "" {
+				if n := r.proxy.Status().Requests; n != 0 {
+					t.Errorf("Requests = %d; want none for an end between two requests", n)
+				}
+				return
+			}
+			o := r.lastOutcome(1)
+			if o.Reason != proxy.ClientTLS || !strings.Contains(o.Err.Error(), tt.want) || o.Status != 0 || o.Backend != "" {
+				t.Errorf("Outcome = %+v; want %s with %q, no answer, no backend", o, proxy.ClientTLS, tt.want)
 			}
 		})
 	}

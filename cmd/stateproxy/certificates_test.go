@@ -146,6 +146,16 @@ func TestTrustIsTakenAway(t *testing.T) {
 	c.trust("central", c.ca)
 	c.central.app.renewCertificates()
 	c.edge.eventually("the session", func() bool { return c.edge.ask(getOne) == "200 OK" })
+
+	c.trust("edge", certtest.NewCA("another"))
+	c.edge.app.renewCertificates()
+	if got := c.edge.ask(getOne); got != "400 Bad Request" {
+		t.Errorf("GET while the edge does not trust the central proxy = %q; want the failure answer", got)
+	}
+	c.edge.logged("request failed", "tls_untrusted", `"backend":"c1"`)
+	c.trust("edge", c.ca)
+	c.edge.app.renewCertificates()
+	c.edge.eventually("the session", func() bool { return c.edge.ask(getOne) == "200 OK" })
 }
 
 // Files that can't be used leave those in force that were, and people are told;

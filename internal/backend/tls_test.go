@@ -144,6 +144,43 @@ func TestTLSFailures(t *testing.T) {
 	}
 }
 
+// A backend that wants another handshake, in which it could show another
+// certificate, gets none: the exchange fails, and the next one goes elsewhere.
+func TestTLSRenegotiationIsRefused(t *testing.T) {
+	p, f := overTCP(t, func(c *peer) {
+		tap := &certtest.Tap{Conn: c.Conn}
+		c.Conn = tls.Server(tap, tap.Config(showing(central())))
+		c.r = wire.NewReader(c.Conn, 4<<10, wire.DefaultMaxHead)
+		for c.next() {
+			if c.n > 0 {
+				c.say(found)
+				continue
+			}
+			if err := tap.Renegotiate(); err != nil {
+				t.Error(err)
+			}
+			io.Copy(io.Discard, tap)
+			return
+		}
+	})
+	p.Configure(backend.Settings{TLS: trusting(), DialTimeout: patience})
+	e := fault(t, p, exchange(wire.OpSet))
+	if !e.BackendFault() || !strings.Contains(e.Error(), "no renegotiation") {
+		t.Errorf("RoundTrip = %v; want a fault of the backend, no renegotiation", e)
+	}
+	if s := p.Stats(); s.Open != 0 {
+		t.Errorf("Stats = %+v; want the connection closed", s)
+	}
+	x := exchange(wire.OpGet)
+	if err := p.RoundTrip(t.Context(), x); err != nil || string(x.Body()) != "body" {
+		t.Errorf("the next RoundTrip = %v, %q; want body", err, x.Body())
+	}
+	x.Release()
+	if got := f.requests(); !slices.Equal(got, []string{"0 set", "1 get"}) {
+		t.Errorf("requests = %v; want the next on another connection", got)
+	}
+}
+
 // NetConn returns the connection under TLS.
 func (c *peer) NetConn() net.Conn { return c.Conn.(*tls.Conn).NetConn() }
 

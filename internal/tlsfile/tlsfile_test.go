@@ -63,10 +63,28 @@ func mustLoad(t *testing.T, s interface {
 	return l
 }
 
+// pair returns both ends of a connection that holds what was written, as neither
+// side of a handshake waits for the other to read.
+func pair(t *testing.T) (a, b net.Conn) {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	if b, err = net.Dial("tcp", ln.Addr().String()); err != nil {
+		t.Fatal(err)
+	}
+	if a, err = ln.Accept(); err != nil {
+		t.Fatal(err)
+	}
+	return a, b
+}
+
 // shake has both shake hands and returns their errors.
 func shake(t *testing.T, server, client *tls.Config) (serverErr, clientErr error) {
 	t.Helper()
-	a, b := net.Pipe()
+	a, b := pair(t)
 	defer a.Close()
 	defer b.Close()
 	end := time.Now().Add(30 * time.Second)
@@ -267,5 +285,32 @@ func TestAgain(t *testing.T) {
 	again, err := l.Again()
 	if err != nil || again == l || again.Certs[0].Name != "CN=renewed" {
 		t.Errorf("Again with other files = %+v, %v; want the renewed certificate", again, err)
+	}
+}
+
+// A session that a client could resume is no way past a CA that was taken away.
+func TestSessionsEndWithTheTrust(t *testing.T) {
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		t.Run(tls.VersionName(version), func(t *testing.T) {
+			f := newFolder(t)
+			l := mustLoad(t, f.server())
+			resumed := false
+			client := mustLoad(t, f.client()).Config.Clone()
+			client.MaxVersion, client.ClientSessionCache = version, tls.NewLRUClientSessionCache(1)
+			client.VerifyConnection = func(s tls.ConnectionState) error { resumed = s.DidResume; return nil }
+			for _, want := range []bool{false, true} {
+				if s, c := shake(t, l.Config, client); s != nil || c != nil || resumed != want {
+					t.Fatalf("handshake = %v, %v, resumed %v; want nil, nil, %v", s, c, resumed, want)
+				}
+			}
+			f.write("ca.pem", certtest.NewCA("another").PEM())
+			again, err := l.Again()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if s, c := shake(t, again.Config, client); s == nil || c == nil {
+				t.Errorf("handshake without trust = %v, %v, resumed %v; want errors", s, c, resumed)
+			}
+		})
 	}
 }

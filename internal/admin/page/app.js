@@ -60,7 +60,7 @@ const meanings = {
   request_too_large: "the client sent more than limits.body allows",
   client_stalled: "the client stopped in the middle",
   client_gone: "the client left before its answer",
-  client_tls: "no TLS handshake with the client, or TLS where none is spoken",
+  client_tls: "no TLS handshake with the client, broken TLS after it, or TLS where none is spoken",
   no_backend: "no backend may own the session: all of the pool are out",
   cut_tail: "the backend broke off in the middle of a long answer",
   handoff_blocked: "a former owner that may hold the session can't be asked",
