@@ -26,7 +26,7 @@ FUZZTIME ?= 10s
 COUNT    ?= 1
 CHECKS   ?= 20000
 
-.PHONY: help build test race hostile histories fuzz lint vuln cover platforms dist wine image tools clean \
+.PHONY: help build test race hostile histories fuzz lint vuln cover platforms dist wine image image-check tools clean \
 	bench bench-peers bench-observe bench-memory bench-growth bench-redis bench-flood bench-report
 
 help: ## list the targets
@@ -92,9 +92,13 @@ dist: ## reproducible archives for every platform in dist/, with checksums and S
 wine: ## run the Windows binary under wine
 	./scripts/wine-test
 
+# What podman and buildah take for an image by themselves has no health check.
 image: ## build the container image, with ENGINE (docker, podman or buildah)
-	$(ENGINE) build --build-arg VERSION=$(VERSION) --build-arg COMMIT=$(COMMIT) \
+	BUILDAH_FORMAT=docker $(ENGINE) build --build-arg VERSION=$(VERSION) --build-arg COMMIT=$(COMMIT) \
 		--build-arg SOURCE_DATE_EPOCH=$(EPOCH) -t stateproxy:$(VERSION) .
+
+image-check: ## build the image without an engine or registry, and run it confined (buildah, root)
+	./scripts/check-image
 
 tools: ## install the tools into TOOLS
 	GOBIN=$(TOOLS) go install $(STATICCHECK)
