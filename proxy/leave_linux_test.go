@@ -2,12 +2,14 @@ package proxy
 
 import (
 	"bytes"
+	"crypto/tls"
 	"net"
 	"net/netip"
 	"strings"
 	"testing"
 	"time"
 
+	"stateproxy/internal/certtest"
 	"stateproxy/internal/sock"
 	"stateproxy/stateserver"
 )
@@ -83,23 +85,41 @@ func TestLeaveAnswersWhatHasCome(t *testing.T) {
 // Who has read the last answer of a connection finds its end there too, so that no
 // request is sent behind it.
 func TestLastAnswerBringsTheEnd(t *testing.T) {
-	p := proxyBefore(t, stateserver.RunT(t))
-	for i := range 200 {
-		ours, theirs := tcpPair(t)
-		c := newConn(p, ours, netip.AddrPort{})
-		c.leave(time.Now().Add(time.Hour))
-		served := serveOne(c)
-		if _, err := theirs.Write([]byte(headRequest)); err != nil {
-			t.Fatal(err)
-		}
-		b := make([]byte, 1024)
-		n, err := theirs.Read(b)
-		if err != nil || !bytes.HasSuffix(b[:n], []byte("\r\n\r\n")) {
-			t.Fatalf("answer %d = %q, %v; want a whole one", i, b[:n], err)
-		}
-		if !sock.New(theirs).PeerClosed() {
-			t.Fatalf("answer %d has been read, and the connection seems open; want its end to have come too", i)
-		}
-		<-served
+	ca := certtest.NewCA("farm")
+	server := &tls.Config{Certificates: []tls.Certificate{ca.Issue(certtest.Leaf{Hosts: []string{"central"}}).TLS()}}
+	client := &tls.Config{RootCAs: ca.Pool(), ServerName: "central"}
+	tests := []struct {
+		name           string
+		secure, unpack func(net.Conn) net.Conn // of the proxy's end, of the client's
+	}{
+		{"plain", func(c net.Conn) net.Conn { return c }, func(c net.Conn) net.Conn { return c }},
+		{
+			"TLS", func(c net.Conn) net.Conn { return sock.TLSServer(c, server) },
+			func(c net.Conn) net.Conn { return sock.TLSClient(c, client) },
+		},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			p := proxyBefore(t, stateserver.RunT(t))
+			for i := range 200 {
+				ours, theirs := tcpPair(t)
+				c := newConn(p, tt.secure(ours), netip.AddrPort{})
+				c.leave(time.Now().Add(time.Hour))
+				served := serveOne(c)
+				theirs = tt.unpack(theirs)
+				if _, err := theirs.Write([]byte(headRequest)); err != nil {
+					t.Fatal(err)
+				}
+				b := make([]byte, 1024)
+				n, err := theirs.Read(b)
+				if err != nil || !bytes.HasSuffix(b[:n], []byte("\r\n\r\n")) {
+					t.Fatalf("answer %d = %q, %v; want a whole one", i, b[:n], err)
+				}
+				if sock.New(theirs).Idle() {
+					t.Fatalf("answer %d has been read, and the connection seems open; want its end to have come too", i)
+				}
+				<-served
+			}
+		})
 	}
 }

@@ -29,8 +29,15 @@ func (c *conn) secure() bool {
 	if !ok {
 		return true
 	}
-	if c.nc.SetDeadline(time.Now().Add(c.settings().ClientStall)) != nil || c.isLeaving() {
+	now := time.Now()
+	if c.nc.SetDeadline(now.Add(c.settings().ClientStall)) != nil {
 		return false
+	}
+	if c.isLeaving() { // with time left for a request, and so for what precedes it
+		until := time.Unix(0, c.until.Load())
+		if !until.After(now) || c.nc.SetReadDeadline(until) != nil {
+			return false
+		}
 	}
 	err := t.Handshake()
 	if err == nil {

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"stateproxy/internal/certtest"
 	"stateproxy/stateserver"
 )
 
@@ -76,6 +77,51 @@ func TestFarmThroughUpgrades(t *testing.T) {
 	wantExit(t, first, s.log)
 	f.wantNoLoss()
 	r.eventually("three former processes have ended", func() bool { return strings.Count(s.log.String(), "the former process has ended") == 3 })
+	if strings.Contains(s.log.String(), "cut off") {
+		t.Errorf("requests were cut off:\n%s", s.log)
+	}
+}
+
+// TestFarmThroughUpgradesOverTLS replaces a proxy beside the web servers and a
+// central one, which speak mutual TLS, in turn, each time with a new certificate,
+// under page traffic.
+func TestFarmThroughUpgradesOverTLS(t *testing.T) {
+	s := newProcesses(t, 2)
+	folder, ca := t.TempDir(), certtest.NewCA("farm")
+	at := func(name string) string { return filepath.Join(folder, name) }
+	issue := func() {
+		p := ca.Issue(certtest.Leaf{Hosts: []string{"127.0.0.1"}})
+		replaceFile(t, at("own.pem"), string(p.CertPEM()))
+		replaceFile(t, at("own.key"), string(p.KeyPEM()))
+	}
+	issue()
+	replaceFile(t, at("ca.pem"), string(ca.PEM()))
+	central, edge, adminAt := s.listen, freeAddress(t), [2]string{freeAddress(t), freeAddress(t)}
+	replaceFile(t, at("central.yaml"), strings.Replace(s.poolText(adminAt[0], "s1 1 active", "s2 1 active"), "listen: "+central,
+		"listen: [{address: \""+central+"\", tls: {cert_file: own.pem, key_file: own.key, client_ca_file: ca.pem}}]", 1))
+	s.address["c1"], s.listen = central, edge
+	replaceFile(t, at("edge.yaml"), "backend_tls: {cert_file: own.pem, key_file: own.key, ca_file: ca.pem}\n"+
+		strings.Replace(s.poolText(adminAt[1], "c1 1 active"), "{name: c1,", "{name: c1, tls: true,", 1))
+	var first [2]*exec.Cmd
+	for i, listen := range []string{central, edge} {
+		first[i] = s.start(listen, "run", "-config", at([]string{"central.yaml", "edge.yaml"}[i]))
+		t.Cleanup(func() { killServing(adminAt[i]) })
+	}
+	f := s.startFarm()
+	for round := range 6 {
+		after(t.Context(), farmTime(t)/8)
+		issue()
+		var out, errs bytes.Buffer
+		if status := runUpgrade(t.Context(), stdio{&out, &errs}, []string{"-admin", adminAt[round%2]}); status != exitOK {
+			t.Fatalf("upgrade: status %d, %q, %q; want success\n%s", status, &out, &errs, s.log)
+		}
+	}
+	after(t.Context(), farmTime(t)/8)
+	f.stop()
+	for _, cmd := range first {
+		wantExit(t, cmd, s.log)
+	}
+	f.wantNoLoss()
 	if strings.Contains(s.log.String(), "cut off") {
 		t.Errorf("requests were cut off:\n%s", s.log)
 	}

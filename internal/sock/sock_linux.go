@@ -128,12 +128,12 @@ func (c *Conn) Pending() bool {
 // can't do that it does nothing.
 func (c *Conn) Cork() {
 	cork := func(fd uintptr) { _ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_CORK, 1) }
-	switch {
-	case c.raw == nil:
+	switch raw := c.socket(); {
+	case raw == nil:
 	case c.loop.fd != 0:
 		cork(c.loop.fd)
 	default:
-		_ = c.raw.Control(cork) // closed: nothing is written any more
+		_ = raw.Control(cork) // closed: nothing is written any more
 	}
 }
 

@@ -2,6 +2,7 @@ package sock
 
 import (
 	"crypto/tls"
+	"errors"
 	"net"
 	"sync/atomic"
 	"syscall"
@@ -19,6 +20,7 @@ type under struct {
 	net.Conn
 	raw      syscall.RawConn // nil: it is no socket
 	sent     atomic.Int64    // bytes written, also by a Close from elsewhere
+	torn     atomic.Bool     // a write failed: what TLS says from there on can't be understood
 	received bool            // a byte came
 	dry      bool            // Read finds nothing; only whoever may read sets it
 }
@@ -42,11 +44,21 @@ func (u *under) Read(b []byte) (int, error) {
 	return n, err
 }
 
+// Write sends nothing behind a write that failed. TLS counts its records, so that a
+// farewell behind one that is missing would look to the peer like an attack.
 func (u *under) Write(b []byte) (int, error) {
+	if u.torn.Load() {
+		return 0, errTorn
+	}
 	n, err := u.Conn.Write(b)
+	if err != nil {
+		u.torn.Store(true)
+	}
 	u.sent.Add(int64(n))
 	return n, err
 }
+
+var errTorn = errors.New("an earlier write has failed")
 
 // dryError is a net.Error that passes: a TLS connection whose Read met one can
 // be read again.

@@ -2,8 +2,10 @@ package sock_test
 
 import (
 	"crypto/tls"
+	"errors"
 	"io"
 	"net"
+	"os"
 	"sync"
 	"testing"
 	"time"
@@ -180,6 +182,20 @@ func TestTLSUnacknowledged(t *testing.T) {
 				t.Error("Unacknowledged of another number of bytes = true; want false")
 			}
 		})
+	}
+}
+
+// Whatever became of a write, the peer sees an end, and nothing that looks like an
+// attack.
+func TestTLSCloseBehindAFailedWrite(t *testing.T) {
+	ours, peer := tlsPair(t)
+	ours.SetWriteDeadline(time.Unix(1, 0))
+	if _, err := ours.Write([]byte("x")); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatalf("Write after its deadline = %v; want that it is exceeded", err)
+	}
+	ours.Close()
+	if n, err := peer.Read(make([]byte, 1)); n > 0 || !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("the peer reads %d bytes, %v; want the end", n, err)
 	}
 }
 
