@@ -3,45 +3,54 @@
 package main
 
 import (
-	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
 	"strings"
+	"syscall"
 	"time"
 
 	"stateproxy/wire"
 )
 
 // attacks are the ways of hostile clients. Each kind comes from an address of its
-// own, so many at a time, and rests a little between two attacks.
+// own, so many at a time, and rests a little between two attacks. What it is there
+// for must come of some of them.
 var attacks = []struct {
 	kind    string
 	clients int
 	pause   time.Duration
 	attack  func(*villain)
+	want    string
 }{
-	{"half-open", 40, time.Millisecond, (*villain).halfOpen},
-	{"slow head", 40, time.Millisecond, (*villain).slowHead},
-	{"slow body", 20, time.Millisecond, func(v *villain) { v.slowBody(200) }},
-	{"slow stream", 20, time.Millisecond, func(v *villain) { v.slowBody(200 << 10) }},
-	{"slow reader", 20, time.Millisecond, (*villain).slowReader},
-	{"connect storm", 2, 2 * time.Millisecond, (*villain).connectStorm},
-	{"reset storm", 2, 2 * time.Millisecond, (*villain).resetStorm},
-	{"hoard", 1, time.Second, (*villain).hoard},
-	{"pipeline", 2, 20 * time.Millisecond, (*villain).pipeline},
-	{"smuggle", 2, 5 * time.Millisecond, (*villain).smuggle},
-	{"fuzz", 4, 2 * time.Millisecond, (*villain).fuzz},
-	{"lock and leave", 2, 10 * time.Millisecond, (*villain).lockAndLeave},
-	{"no time", 2, 10 * time.Millisecond, (*villain).noTime},
+	{"half-open", 40, time.Millisecond, (*villain).halfOpen, closed},
+	{"slow head", 40, time.Millisecond, (*villain).slowHead, closed},
+	{"slow body", 20, time.Millisecond, func(v *villain) { v.slowBody(200) }, closed},
+	{"slow stream", 20, time.Millisecond, func(v *villain) { v.slowBody(200 << 10) }, closed},
+	{"slow reader", 20, time.Millisecond, (*villain).slowReader, ""},
+	{"connect storm", 4, time.Millisecond, (*villain).connectStorm, ""},
+	{"reset storm", 4, time.Millisecond, (*villain).resetStorm, ""},
+	{"hoard", 1, time.Second, (*villain).hoard, closed},
+	{"flood", 4, time.Millisecond, (*villain).flood, "answered"},
+	{"endless head", 2, 50 * time.Millisecond, (*villain).endlessHead, closed},
+	{"pipeline", 2, 20 * time.Millisecond, (*villain).pipeline, "answered in turn"},
+	{"smuggle", 2, 10 * time.Millisecond, (*villain).smuggle, "hidden save not done"},
+	{"fuzz", 4, 2 * time.Millisecond, (*villain).fuzz, closed},
+	{"lock and leave", 2, 10 * time.Millisecond, (*villain).lockAndLeave, "lock free again"},
+	{"no time", 2, 10 * time.Millisecond, (*villain).noTime, "answered"},
 }
+
+// closed is that the proxy ended the connection.
+const closed = "closed by the proxy"
 
 // villain is one hostile client.
 type villain struct {
 	*hostile
 	ctx  context.Context
+	kind string
 	from string
 	rng  *rand.Rand
 	id   string
@@ -92,8 +101,23 @@ func getText(target, lines string) string {
 	return "GET " + target + " HTTP/1.1\r\nHost: h\r\n" + lines + "\r\n"
 }
 
-// gone reads until the proxy closes the connection, or the run is over.
-func gone(c net.Conn) { _, _ = io.Copy(io.Discard, c) }
+// saw counts what came of an attack.
+func (v *villain) saw(what string) { v.met(v.kind, what, 1) }
+
+// gone reads until the proxy closes the connection, or a deadline or the run is
+// over. It returns how much came.
+func (v *villain) gone(c net.Conn) int64 {
+	n, err := io.Copy(io.Discard, c)
+	v.ended(err)
+	return n
+}
+
+// ended counts the proxy's end of a connection, if err is one.
+func (v *villain) ended(err error) {
+	if err == nil || errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) {
+		v.saw(closed)
+	}
+}
 
 // halfOpen sends nothing, or half a head, and stays.
 func (v *villain) halfOpen() {
@@ -104,13 +128,17 @@ func (v *villain) halfOpen() {
 	defer c.Close()
 	text := getText(v.session(), "")
 	_, _ = io.WriteString(c, text[:v.rng.IntN(len(text))])
-	gone(c)
+	v.gone(c)
 }
 
 // drip writes one byte a second until somebody has enough.
 func (v *villain) drip(c net.Conn, text string) {
 	for i := range len(text) {
-		if _, err := io.WriteString(c, text[i:i+1]); err != nil || !v.pause(time.Second) {
+		if _, err := io.WriteString(c, text[i:i+1]); err != nil {
+			v.ended(err)
+			return
+		}
+		if !v.pause(time.Second) {
 			return
 		}
 	}
@@ -135,7 +163,8 @@ func (v *villain) slowBody(n int) {
 	v.drip(c, strings.Repeat("x", n))
 }
 
-// slowReader asks for a large session again and again and reads little of it.
+// slowReader asks for a large session again and again and reads little of it. What
+// the system still holds for it hides that the proxy has cut it off.
 func (v *villain) slowReader() {
 	c := v.dial()
 	if c == nil {
@@ -147,7 +176,7 @@ func (v *villain) slowReader() {
 	_, _ = io.WriteString(c, putText(target, strings.Repeat("x", 512<<10)))
 	_, _ = io.WriteString(c, strings.Repeat(getText(target, ""), 20)) // more than the system holds for it
 	b := make([]byte, 1)
-	for {
+	for range 8 {
 		if _, err := c.Read(b); err != nil || !v.pause(time.Second) {
 			return
 		}
@@ -183,8 +212,58 @@ func (v *villain) hoard() {
 	}
 	v.pause(2 * time.Second)
 	for _, c := range open {
+		_ = c.SetReadDeadline(time.Now().Add(time.Millisecond))
+		v.gone(c)
 		c.Close()
 	}
+}
+
+// flood sends requests as fast as the proxy takes them.
+func (v *villain) flood() {
+	c := v.dial()
+	if c == nil {
+		return
+	}
+	const n = 5000
+	target := v.session()
+	poured := make(chan struct{})
+	go func() {
+		defer close(poured)
+		for range n / 100 {
+			if _, err := io.WriteString(c, strings.Repeat(getText(target, ""), 100)); err != nil {
+				return
+			}
+		}
+	}()
+	r := wire.NewReader(c, 4<<10, wire.DefaultMaxHead)
+	for range n {
+		var resp wire.Response
+		if err := r.ReadResponse(&resp); err != nil {
+			v.ended(err)
+			break
+		}
+		if resp.Status == wire.StatusNotFound {
+			v.saw("answered")
+		} else {
+			v.saw(fmt.Sprint("answered with ", resp.Status))
+		}
+	}
+	c.Close()
+	<-poured
+}
+
+// endlessHead sends headers without an end.
+func (v *villain) endlessHead() {
+	c := v.dial()
+	if c == nil {
+		return
+	}
+	defer c.Close()
+	_, err := io.WriteString(c, strings.TrimSuffix(getText(v.session(), ""), "\r\n"))
+	for line := strings.Repeat("X: y\r\n", 1000); err == nil; {
+		_, err = io.WriteString(c, line)
+	}
+	v.ended(err)
 }
 
 // pipeline sends many requests at once, and wants each answered in its turn.
@@ -211,8 +290,12 @@ func (v *villain) pipeline() {
 				return // the run is over, or the backend was slow for a moment
 			}
 			body, err := r.ReadBody(nil, resp.BodyLen(verb))
-			if err == nil && verb == wire.GET && resp.Status == wire.StatusOK && string(body) != target {
+			switch {
+			case err != nil || verb != wire.GET || resp.Status != wire.StatusOK:
+			case string(body) != target:
 				v.t.Errorf("a pipelined GET got the body %q; want %q", body, target)
+			default:
+				v.saw("answered in turn")
 			}
 		}
 	}
@@ -255,17 +338,29 @@ func (v *villain) smuggle() {
 	beginning := smuggled[v.rng.IntN(len(smuggled))]
 	_, _ = io.WriteString(c, fmt.Sprintf(beginning, v.session())+putText(hidden, "smuggled"))
 	_ = c.SetReadDeadline(time.Now().Add(time.Second))
-	gone(c)
-	clean := v.dial()
-	if clean == nil {
-		return
-	}
-	defer clean.Close()
-	_, _ = io.WriteString(clean, getText(hidden, ""))
-	b := make([]byte, 512)
-	if n, err := clean.Read(b); err == nil && bytes.HasPrefix(b[:n], []byte("200 ")) {
+	v.gone(c)
+	switch status := v.status(getText(hidden, "")); status {
+	case wire.StatusOK:
 		v.t.Errorf("what was hidden behind %q was taken for a request", beginning)
+	case wire.StatusNotFound:
+		v.saw("hidden save not done")
 	}
+}
+
+// status returns the status of the answer to a GET on a connection of its own, 0
+// if there is none.
+func (v *villain) status(text string) int {
+	c := v.dial()
+	if c == nil {
+		return 0
+	}
+	defer c.Close()
+	_, _ = io.WriteString(c, text)
+	var resp wire.Response
+	if err := wire.NewReader(c, 4<<10, wire.DefaultMaxHead).ReadResponse(&resp); err != nil {
+		return 0
+	}
+	return resp.Status
 }
 
 // fuzz sends requests that chance has changed.
@@ -295,10 +390,13 @@ func (v *villain) fuzz() {
 	}
 	_, _ = c.Write(b)
 	_ = c.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
-	gone(c)
+	if v.gone(c) > 0 {
+		v.saw("answered")
+	}
 }
 
-// lockAndLeave takes a lock and is gone before the answer comes.
+// lockAndLeave takes a lock and is gone before the answer comes. Then it looks how
+// long nobody else gets the lock.
 func (v *villain) lockAndLeave() {
 	c := v.dial()
 	if c == nil {
@@ -306,8 +404,24 @@ func (v *villain) lockAndLeave() {
 	}
 	_ = c.SetLinger(0)
 	target := v.session()
-	_, _ = io.WriteString(c, putText(target, "x")+getText(target, "Exclusive: acquire\r\n"))
+	_, _ = io.WriteString(c, putText(target, "x"))
+	var resp wire.Response
+	if err := wire.NewReader(c, 4<<10, wire.DefaultMaxHead).ReadResponse(&resp); err != nil {
+		c.Close()
+		return
+	}
+	_, _ = io.WriteString(c, getText(target, "Exclusive: acquire\r\n"))
+	if v.rng.IntN(2) == 0 {
+		v.pause(time.Duration(v.rng.IntN(1000)) * time.Microsecond)
+	}
 	c.Close()
+	v.pause(50 * time.Millisecond)
+	switch v.status(getText(target, "Exclusive: acquire\r\n")) {
+	case wire.StatusOK:
+		v.saw("lock free again")
+	case wire.StatusLocked:
+		v.saw("locked")
+	}
 }
 
 // noTime asks as a proxy would that leaves hardly any time, for sessions and for
@@ -322,5 +436,7 @@ func (v *villain) noTime() {
 		_, _ = io.WriteString(c, getText(target, fmt.Sprintf("Stateproxy-Budget: %d\r\n", v.rng.IntN(10))))
 	}
 	_ = c.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
-	gone(c)
+	if v.gone(c) > 0 {
+		v.saw("answered")
+	}
 }
