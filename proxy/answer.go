@@ -134,6 +134,7 @@ func (c *conn) undoGrant() {
 func (c *conn) write(s *Settings, b []byte, now time.Time) (int, error) {
 	if c.isLeaving() {
 		c.nc.Cork() // so that the client knows with the answer that it is the last one
+		c.last = true
 	}
 	if d := c.writeUntil.Sub(now); d < s.ClientStall || d > 2*s.ClientStall {
 		c.writeUntil = now.Add(s.ClientStall + s.ClientStall/4)

@@ -39,6 +39,7 @@ type conn struct {
 	readUntil  time.Time // read deadline in force
 	writeUntil time.Time // write deadline in force
 	partial    bool      // the read deadline is the short one, for a request that has begun
+	last       bool      // the answer was sent as the last one
 	lingering  bool      // read on for a moment before closing
 
 	targets wire.TargetParser
@@ -150,8 +151,17 @@ func (c *conn) begin() {
 }
 
 // end marks that the request is over. It returns false if the connection is to
-// be closed now.
-func (c *conn) end() bool { return c.state.CompareAndSwap(busy, idle) }
+// be closed now. One that was told to leave when its answer was already on its way
+// is not: the client may send the next request before it sees the end.
+func (c *conn) end() bool {
+	switch {
+	case c.state.CompareAndSwap(busy, idle):
+		return true
+	case c.last:
+		return false
+	}
+	return c.nc.SetReadDeadline(time.Unix(0, c.until.Load())) == nil
+}
 
 // Space implements sock.Handler.
 func (c *conn) Space() []byte {
