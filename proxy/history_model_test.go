@@ -129,6 +129,14 @@ func (b *belief) after(s session, d *deed) (can []session) {
 		free := s
 		free.locked, free.orphan = false, false
 		can = union(can, serve(free, d))
+		if s.fresh && reads && d.answer.Status == wire.StatusLocked { // the move's copy has the mark, not the one that it locked
+			unmarked := s
+			unmarked.fresh = false
+			for _, n := range serve(unmarked, d) {
+				n.fresh = true
+				can = union(can, []session{n})
+			}
+		}
 	}
 	can = union(can, serve(s, d))
 	if s.body == "" {
