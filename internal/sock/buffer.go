@@ -69,7 +69,7 @@ func BufferFor(expected int) []byte {
 	if expected == 0 {
 		return Buffer(FirstRead)
 	}
-	return Buffer(max(expected+1, smallBuffer)) // a full one would not tell that nothing came behind
+	return Buffer(max(expected, smallBuffer))
 }
 
 // Fit returns a buffer that begins with b[:used]: a small one in b's place if

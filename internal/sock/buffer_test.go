@@ -114,10 +114,10 @@ func TestBufferFor(t *testing.T) {
 	tests := []struct{ expected, want int }{
 		{0, sock.FirstRead}, // nothing is known
 		{1, 4 << 10},
-		{4<<10 - 1, 4 << 10},
-		{4 << 10, 18 << 10}, // one more byte would not show
-		{64 << 10, 72 << 10},
-		{100 << 10, 100<<10 + 1},
+		{4 << 10, 4 << 10},
+		{4<<10 + 1, 18 << 10},
+		{72 << 10, 72 << 10}, // a long body's beginning
+		{100 << 10, 100 << 10},
 	}
 	for _, tt := range tests {
 		if b := sock.BufferFor(tt.expected); len(b) != tt.want {
