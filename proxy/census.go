@@ -32,7 +32,12 @@ type censusShard struct {
 	mu    sync.Mutex
 	short map[uint64]sighting
 	long  map[uint64]longSighting
+	look  uint32 // when to look again for what has expired, in seconds since the census began
 }
+
+// lookEvery is how many seconds pass between two looks at a shard, all of whose
+// sessions have to be looked at, for one that has expired.
+const lookEvery = 10
 
 // sighting is a session with an ID of the usual length. With its place in a map
 // it takes some 64 bytes.
@@ -52,12 +57,21 @@ type longSighting struct {
 // defaultMinutes is the time-out of a session whose own has not passed by.
 const defaultMinutes = 20
 
-// setLimit sets how many sessions are remembered.
+// setLimit sets how many sessions are remembered. With none it forgets all.
 func (c *census) setLimit(n int) {
-	if before := c.limit.Swap(int64(n)); before <= 0 && n > 0 {
+	switch before := c.limit.Swap(int64(n)); {
+	case before <= 0 && n > 0:
 		now := time.Now().Unix()
 		c.since.Store(now)
 		c.known.Store(now)
+	case before > 0 && n <= 0:
+		for i := range c.shards {
+			sh := &c.shards[i]
+			sh.mu.Lock()
+			c.size.Add(-int64(len(sh.short) + len(sh.long)))
+			sh.short, sh.long = nil, nil
+			sh.mu.Unlock()
+		}
 	}
 }
 
@@ -172,8 +186,12 @@ func (c *census) find(h uint64) (key string, ok bool) {
 }
 
 // makeRoom drops the sessions of the shard that have expired. It returns false
-// if there are none. sh.mu is held.
+// if there are none, or if it has found none a moment ago. sh.mu is held.
 func (c *census) makeRoom(sh *censusShard, now uint32) bool {
+	if now < sh.look && sh.look-now <= lookEvery {
+		return false
+	}
+	sh.look = now + lookEvery
 	before := len(sh.short) + len(sh.long)
 	for h, s := range sh.short {
 		if expired(s.seen, s.minutes, now) {

@@ -163,7 +163,7 @@ func TestLockOfUnknownSessions(t *testing.T) {
 			t.Errorf("Lock(%s) = %v; want ErrUnknownSession", name, err)
 		}
 	}
-	r.reconfigure(proxy.Settings{Backends: backends(s), Pools: []proxy.Pool{{Name: "other", Applications: []string{"/x"}, Backends: []string{"s1"}}}})
+	r.reconfigure(proxy.Settings{Backends: backends(s), Remember: 1, Pools: []proxy.Pool{{Name: "other", Applications: []string{"/x"}, Backends: []string{"s1"}}}})
 	if _, err := r.proxy.Lock(t.Context(), known); err == nil || !strings.Contains(err.Error(), "no pool") && !strings.Contains(err.Error(), "no backend") {
 		t.Errorf("Lock(without a pool) = %v; want an error that says so", err)
 	}
