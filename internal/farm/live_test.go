@@ -75,7 +75,10 @@ func ExampleFarm() {
 	var server stateserver.Server
 	addr, stop := serve(&server)
 	defer stop()
-	f, err := New(Config{Targets: []string{addr}, Sessions: 10, PagesPerSecond: 200, Duration: 100 * time.Millisecond})
+	f, err := New(Config{
+		Targets: []string{addr}, Sessions: 10, PagesPerSecond: 200, Duration: 100 * time.Millisecond,
+		Mix: Mix{ReadWrite: 70, ReadOnly: 30, Changed: 1}, // nobody logs out
+	})
 	if err != nil {
 		fmt.Println(err)
 		return
