@@ -3,6 +3,7 @@ package wire
 import (
 	"bytes"
 	"math"
+	"slices"
 )
 
 // nextLine finds the line that begins at b[at:] and returns it without its CRLF.
@@ -47,20 +48,13 @@ func header(line []byte, plain bool) (name, value []byte, ok bool) {
 	for len(value) > 0 && isBlank(value[len(value)-1]) {
 		value = value[:len(value)-1]
 	}
-	return name, value, plain || !hasControl(value)
+	return name, value, plain || !slices.ContainsFunc(value, isControl)
 }
 
 func isBlank(c byte) bool { return c == ' ' || c == '\t' }
 
-// hasControl reports whether b has a control character other than a tab.
-func hasControl(b []byte) bool {
-	for _, c := range b {
-		if c < ' ' && c != '\t' || c == 0x7f {
-			return true
-		}
-	}
-	return false
-}
+// isControl reports whether c is a control character other than a tab.
+func isControl(c byte) bool { return c < ' ' && c != '\t' || c == 0x7f }
 
 // isTokens reports whether b may be the name of a header.
 func isTokens(b []byte) bool {

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"bytes"
+	"slices"
 	"strconv"
 )
 
@@ -157,10 +158,8 @@ func (r *Response) parseLine(line []byte) error {
 	if !ok || len(code) != 3 || status < 100 || status > 999 {
 		return &SyntaxError{BadStatusLine, at}
 	}
-	for i := range r.Reason {
-		if hasControl(r.Reason[i : i+1]) {
-			return &SyntaxError{BadStatusLine, at + 4 + i}
-		}
+	if i := slices.IndexFunc(r.Reason, isControl); i >= 0 {
+		return &SyntaxError{BadStatusLine, at + 4 + i}
 	}
 	r.Status = int(status)
 	return nil
