@@ -16,10 +16,7 @@ func TestHalfOfABrokenMoveDoesNotComeBack(t *testing.T) {
 	h.prepare("old")
 	h.change()
 	c := dial(t, h.addr)
-	h.trap.set("DELETE", "", false, 2)
-	if a := c.get("a"); a.Status != 400 || place(h.f) != "old locked" || place(h.o) != "old" {
-		t.Fatalf("GET whose move breaks = %d, then at f: %s, at o: %s; want 400, two copies", a.Status, place(h.f), place(h.o))
-	}
+	h.breakMove()
 	h.proxy.SetUp("f", false)
 	h.proxy.SetUp("f", true)
 	if a := c.put("a", newBody, wire.Some(0)); a.Status != 200 {
@@ -45,11 +42,7 @@ func TestHalfOfAMoveAndTheNextChange(t *testing.T) {
 			h := newHandoffRig(t, nil)
 			h.prepare("old")
 			h.change()
-			h.trap.set("DELETE", "", false, 2)
-			dial(t, h.addr).get("a")
-			if place(h.f) != "old locked" || place(h.o) != "old" {
-				t.Fatalf("after a move that breaks at f: %s, at o: %s; want two copies", place(h.f), place(h.o))
-			}
+			h.breakMove()
 			s := h.proxy.Snapshot()
 			shutdown(t, h.proxy)
 			last := stateserver.RunT(t)
@@ -103,8 +96,7 @@ func TestHalfOfAMoveThatIsTakenBack(t *testing.T) {
 	h := newHandoffRig(t, nil)
 	h.prepare("old")
 	h.change()
-	h.trap.set("DELETE", "", false, 2)
-	dial(t, h.addr).get("a")
+	h.breakMove()
 	s := h.proxy.Snapshot()
 	shutdown(t, h.proxy)
 	next := startRig(t, proxy.Settings{Backends: []proxy.Backend{{Name: "f", Address: h.f.Addr(), Weight: 1}}}, func(p *proxy.Proxy) {
@@ -152,8 +144,7 @@ func TestLockLikeThatOfABrokenMove(t *testing.T) {
 	h.prepare("old")
 	h.change()
 	c, direct := dial(t, h.addr), dial(t, h.f.Addr())
-	h.trap.set("DELETE", "", false, 2)
-	c.get("a") // leaves the lock
+	h.breakMove() // leaves the lock
 	h.trap.set("PUT", "", false, 1)
 	c.get("a") // releases it, and breaks off once more
 	if place(h.f) != "old" {
@@ -211,8 +202,7 @@ func TestHalfOfAMoveThatCannotBeRemoved(t *testing.T) {
 			h.prepare("old")
 			h.change()
 			c, direct := dial(t, h.addr), dial(t, h.f.Addr())
-			h.trap.set("DELETE", "", false, 2)
-			c.get("a")
+			h.breakMove()
 			direct.release("a", wire.Some(2))
 			lock := direct.acquire("a").LockCookie
 			if a := c.get("a"); a.Status != 423 || a.LockCookie != lock || place(h.f) != "old locked" {
@@ -239,8 +229,7 @@ func TestHalfOfAMoveThatIsRemovedAtLast(t *testing.T) {
 	h.prepare("old")
 	h.change()
 	c, direct := dial(t, h.addr), dial(t, h.f.Addr())
-	h.trap.set("DELETE", "", false, 2)
-	c.get("a")
+	h.breakMove()
 	direct.release("a", wire.Some(2))
 	for _, half := range []string{"old", "-"} {
 		c.get("b") // o answers

@@ -44,6 +44,16 @@ func (h *handoffRig) change() {
 	}
 }
 
+// breakMove has a move store the session at o and break off before it is removed
+// at f, where it stays locked.
+func (h *handoffRig) breakMove() {
+	h.t.Helper()
+	h.trap.set("DELETE", "", false, 2)
+	if a := dial(h.t, h.addr).get("a"); a.Status != 400 || place(h.f) != "old locked" || place(h.o) != "old" {
+		h.t.Fatalf("GET whose move breaks = %d, then at f: %s, at o: %s; want 400, two copies", a.Status, place(h.f), place(h.o))
+	}
+}
+
 // place tells what a server has: "-" nothing, else "old" or "new" by the body,
 // with marks for a lock and for an uninitialized session.
 func place(s *stateserver.Server) string {
