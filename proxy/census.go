@@ -57,21 +57,21 @@ type longSighting struct {
 // defaultMinutes is the time-out of a session whose own has not passed by.
 const defaultMinutes = 20
 
-// setLimit sets how many sessions are remembered. With none it forgets all.
+// setLimit sets how many sessions are remembered. With none it forgets all, and
+// begins anew with the next limit.
 func (c *census) setLimit(n int) {
-	switch before := c.limit.Swap(int64(n)); {
-	case before <= 0 && n > 0:
-		now := time.Now().Unix()
-		c.since.Store(now)
-		c.known.Store(now)
-	case before > 0 && n <= 0:
-		for i := range c.shards {
-			sh := &c.shards[i]
-			sh.mu.Lock()
-			c.size.Add(-int64(len(sh.short) + len(sh.long)))
-			sh.short, sh.long = nil, nil
-			sh.mu.Unlock()
-		}
+	if before := c.limit.Swap(int64(n)); (before > 0) == (n > 0) {
+		return
+	}
+	now := time.Now().Unix()
+	c.since.Store(now)
+	c.known.Store(now)
+	for i := range c.shards {
+		sh := &c.shards[i]
+		sh.mu.Lock()
+		c.size.Add(-int64(len(sh.short) + len(sh.long)))
+		sh.short, sh.long, sh.look = nil, nil, 0
+		sh.mu.Unlock()
 	}
 }
 
@@ -188,7 +188,7 @@ func (c *census) find(h uint64) (key string, ok bool) {
 // makeRoom drops the sessions of the shard that have expired. It returns false
 // if there are none, or if it has found none a moment ago. sh.mu is held.
 func (c *census) makeRoom(sh *censusShard, now uint32) bool {
-	if now < sh.look && sh.look-now <= lookEvery {
+	if now < sh.look {
 		return false
 	}
 	sh.look = now + lookEvery
