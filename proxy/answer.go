@@ -142,7 +142,6 @@ func (c *conn) write(s *Settings, b []byte, now time.Time) (int, error) {
 			return 0, err
 		}
 	}
-	c.nc.Blocked = 0
 	n, err := c.nc.Write(b)
 	c.outcome.Duration = now.Add(c.nc.Blocked).Sub(c.outcome.Start)
 	return n, err

@@ -4,6 +4,8 @@ import (
 	"runtime"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"stateproxy/proxy"
 	"stateproxy/wire"
@@ -65,5 +67,34 @@ func TestPhasesOfTheQueue(t *testing.T) {
 	wg.Wait()
 	if o := r.lastOutcome(2); o.Phases.Queue == 0 || !sums(o) {
 		t.Errorf("the second request: %+v of %v; want some time in the queue", o.Phases, o.Wait)
+	}
+}
+
+// What a client lets its answer wait is part of the request, whatever the system
+// that it is written on.
+func TestDurationOfASlowReader(t *testing.T) {
+	const wait = time.Second // for the backend
+	for _, late := range []time.Duration{0, 3 * time.Second} {
+		t.Run(late.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBubble(t, proxy.Settings{}, func(c *fakeConn) {
+					if q, err := c.next(); err == nil {
+						<-time.After(wait)
+						c.say(good(q.op, q.id))
+					}
+				})
+				defer b.stop()
+				c := b.client()
+				c.send(request(wire.OpSet, "a"))
+				<-time.After(wait + late)
+				if _, err := c.answer(wire.OpSet); err != nil {
+					t.Fatal(err)
+				}
+				synctest.Wait()
+				if o := b.lastOutcome(1); o.Duration != wait+late || o.Wait != wait || o.Reply() != late {
+					t.Errorf("duration %v, wait %v, reply %v; want %v, %v, %v", o.Duration, o.Wait, o.Reply(), wait+late, wait, late)
+				}
+			})
+		})
 	}
 }

@@ -219,9 +219,8 @@ func (p *Pool) try(s *Settings, c *conn, x *Exchange, now time.Time) *Error {
 		}
 		written, err = size, c.ReadLoop(&x.in)
 	case x.Sent != nil:
-		began := time.Now()
 		written, err = c.Write(out)
-		x.Spent.Send += time.Since(began)
+		x.Spent.Send += c.Blocked
 		if err == nil {
 			x.forgetTold()
 			x.Sent()

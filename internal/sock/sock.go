@@ -44,9 +44,8 @@ type Conn struct {
 	last  message         // the last one that was written over TLS
 	loop  loopState
 
-	// Blocked is for how long the last Exchange, or the last Write that could not
-	// do it at once, waited until the system had taken all bytes. Whoever wants to
-	// know it of a Write sets it to 0 before.
+	// Blocked is for how long the last Exchange or Write waited until the system had
+	// taken all of its bytes; 0 if it took them at once.
 	Blocked time.Duration
 }
 
@@ -80,18 +79,29 @@ func (c *Conn) ReadLoop(h Handler) error {
 // the error is one of writing, written is less than len(out). The connection
 // should be Idle before: what came earlier may show only with what comes next.
 func (c *Conn) Exchange(out []byte, h Handler) (written int, err error) {
-	c.Blocked = 0
 	if c.raw != nil {
 		err = c.rawLoop(out, h)
 		return c.loop.written, err
 	}
-	began := time.Now()
-	written, err = c.plainWrite(out)
-	c.Blocked = time.Since(began)
-	if err != nil {
+	if written, err = c.Write(out); err != nil {
 		return min(written, len(out)-1), err
 	}
 	return written, c.plainLoop(h)
+}
+
+// Write writes all of b. Inside a loop it tries the socket directly, where that can
+// be done, and waits only for what the socket does not take at once.
+func (c *Conn) Write(b []byte) (n int, err error) {
+	c.Blocked = 0
+	if n, err = c.tryWrite(b); err == nil && n < len(b) {
+		began := time.Now()
+		var m int
+		m, err = c.plainWrite(b[n:])
+		c.Blocked = time.Since(began)
+		n += m
+	}
+	c.sent += int64(n)
+	return n, err
 }
 
 // Sent tells of bytes that were written to the connection past its own methods.

@@ -4,7 +4,6 @@ import (
 	"io"
 	"os"
 	"syscall"
-	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -79,24 +78,16 @@ func (c *Conn) onReady(fd uintptr) bool {
 	}
 }
 
-// Write writes all of b. Inside a loop it tries the socket directly and waits
-// only for what the socket does not take at once.
-func (c *Conn) Write(b []byte) (n int, err error) {
-	if c.loop.fd != 0 {
-		var errno syscall.Errno
-		if n, errno = rawWrite(c.loop.fd, b); errno != 0 && errno != syscall.EAGAIN {
-			return 0, os.NewSyscallError("sendto", errno)
-		}
+// tryWrite writes what the socket of a running loop takes at once.
+func (c *Conn) tryWrite(b []byte) (int, error) {
+	if c.loop.fd == 0 {
+		return 0, nil
 	}
-	if n < len(b) {
-		var m int
-		began := time.Now()
-		m, err = c.plainWrite(b[n:])
-		c.Blocked = time.Since(began)
-		n += m
+	n, errno := rawWrite(c.loop.fd, b)
+	if errno != 0 && errno != syscall.EAGAIN {
+		return 0, os.NewSyscallError("sendto", errno)
 	}
-	c.sent += int64(n)
-	return n, err
+	return n, nil
 }
 
 // Idle reports whether the connection is open and holds nothing unread, as a
