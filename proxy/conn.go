@@ -357,7 +357,7 @@ func (c *conn) route(now time.Time) (keep bool) {
 	} else if q := t.pool(x.key.App); q != nil {
 		o.Pool = q.name
 		if asked, err = c.permit(t.settings, now); err == nil {
-			err = q.via.roundTrip(c.p.stopped, x)
+			err = c.ask(t, q)
 		}
 	}
 	if err != nil {
@@ -382,6 +382,26 @@ func (c *conn) route(now time.Time) (keep bool) {
 	c.finish()
 	x.Release()
 	return keep
+}
+
+// ask has the request done where the session is. If the routing has changed
+// meanwhile, the session may have been moved before the request came there: that
+// it is not there says nothing then, and the new routing is asked.
+func (c *conn) ask(t *table, q *pool) error {
+	for {
+		err := q.via.roundTrip(c.p.stopped, &c.x)
+		if err != nil || c.x.Response.Status != wire.StatusNotFound {
+			return err
+		}
+		now := c.p.table.Load()
+		if now == t {
+			return nil
+		}
+		if t, q = now, now.pool(c.x.key.App); q == nil {
+			return nil
+		}
+		c.x.Release()
+	}
 }
 
 // describe notes in the outcome what the answer in c.x says.
