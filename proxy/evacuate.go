@@ -154,7 +154,7 @@ func (p *Proxy) candidatesFor(t *table, key string) (*handoff, *candidates) {
 		return nil, nil
 	}
 	id := keyHash(p.salt, x.key.Full)
-	if q.settled.has(id) {
+	if q.settled.in(h.early()).has(id) {
 		return nil, nil
 	}
 	return h, h.candidates(x, id, owner)

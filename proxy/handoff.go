@@ -17,6 +17,7 @@ import (
 // move, so it holds between several proxies too:
 //
 //	1  GET acquire at f     404: not there, ask the next; 423: in use, see below
+//	   GET at f             are there notes of others that o was down (note.go)?
 //	2  PUT at o             same body, timeout and uninitialized mark, unlocked
 //	3  DELETE at f          with the cookie of 1
 //	4  the request at o
@@ -101,7 +102,7 @@ func (h *handoff) roundTrip(ctx context.Context, x *exchange) error {
 		if err != nil || x.Response.Status != wire.StatusNotFound || !h.early() {
 			return err
 		}
-		h.q.settled.remove(id) // it may have been removed, and made anew by a proxy that is behind
+		h.q.settled.early.remove(id) // it may have been removed, and made anew by a proxy that is behind
 		x.Release()
 	}
 	if h.stays(x, id, owner) {
@@ -152,7 +153,8 @@ func (h *handoff) stays(x *exchange, id uint64, owner *place) bool {
 // still go by the ring before, a save is no such request: the session may have
 // been removed since, and that proxy would make it anew at the former owner.
 func (h *handoff) isSettled(x *exchange, id uint64) bool {
-	return h.q.settled.has(id) && !(creates(x.Op) && h.early())
+	early := h.early()
+	return h.q.settled.in(early).has(id) && !(early && creates(x.Op))
 }
 
 // creates reports whether the request makes a session where there is none.
@@ -163,7 +165,7 @@ func creates(op wire.Op) bool { return op == wire.OpSet || op == wire.OpSetUnini
 // restarted at that moment, the save makes the session there anew.
 func (h *handoff) settle(c *candidates) {
 	if !c.awaited {
-		h.q.settled.add(c.id)
+		h.q.settled.in(c.before).add(c.id)
 	}
 }
 
@@ -252,6 +254,7 @@ type candidates struct {
 	gone   []*place // former owners that can't be asked
 	cookie wire.Int // of the lock that was met at a former owner
 
+	before  bool // the ring before may still have been in use when the session was looked for
 	saves   bool // the request is a save at a former owner, under way
 	awaited bool // other such saves were under way when the session was looked for
 }
@@ -269,7 +272,7 @@ func (c *candidates) ownerStale() bool {
 }
 
 func (h *handoff) candidates(x *exchange, id uint64, owner *place) *candidates {
-	c := &candidates{id: id, owner: owner}
+	c := &candidates{id: id, owner: owner, before: h.early()}
 	key := x.key.RoutingKey()
 	seen := make([]*place, 0, 8)
 	for i := range h.q.formers {
@@ -361,7 +364,7 @@ func (h *handoff) find(ctx context.Context, x *exchange, c *candidates) (*place,
 			return c.next, nil
 		}
 	}
-	if len(c.gone) == 0 && !h.early() {
+	if len(c.gone) == 0 && !c.before {
 		h.settle(c)
 	}
 	return c.owner, nil

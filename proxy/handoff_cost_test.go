@@ -2,6 +2,7 @@ package proxy_test
 
 import (
 	"bytes"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -59,6 +60,31 @@ func TestASessionIsLookedForOnce(t *testing.T) {
 			})
 		})
 	}
+}
+
+// What a moved session pays, once: four round trips beside the request's own.
+func TestRoundTripsOfAMove(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, ask := rehomed(t)
+		defer w.stop()
+		var sent []string
+		for i, name := range []string{"f", "o"} {
+			w.machines[i].alert = func(b []byte) {
+				verb, _, _ := bytes.Cut(b, []byte(" "))
+				sent = append(sent, string(verb)+" "+name)
+			}
+		}
+		ask(&deed{wish: wish{op: wire.OpGet}}, 200, "one")
+		want := []string{"GET f", "GET f", "PUT o", "DELETE f", "GET o"}
+		if !slices.Equal(sent, want) {
+			t.Errorf("the first request after the change took %q; want %q", sent, want)
+		}
+		sent = nil
+		ask(&deed{wish: wish{op: wire.OpGet}}, 200, "one")
+		if want := []string{"GET o"}; !slices.Equal(sent, want) {
+			t.Errorf("the second request took %q; want %q", sent, want)
+		}
+	})
 }
 
 // Of two requests at once, one moves the session and the other waits for that.

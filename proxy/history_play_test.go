@@ -52,11 +52,13 @@ func (w *world) happen(e event) {
 		w.note("machine %d is cut off and ejected", m.number)
 		m.set(outage(1 + e.b%2))
 		m.setEjected(true)
+		w.turn()
 		w.observe(false)
 	case heal:
 		if m.isEjected() {
 			m.set(reachable)
 			m.setEjected(false)
+			w.turn()
 			w.note("machine %d is readmitted", m.number)
 			w.observe(true)
 			return
@@ -141,6 +143,7 @@ func (w *world) change(e event) {
 		return
 	}
 	w.former, w.config, w.changed = w.config, c, time.Now()
+	w.turn()
 	w.note("new settings: %v", c)
 	w.fronts[0].take(c)
 	for _, f := range w.fronts[1:] {
@@ -236,14 +239,29 @@ func (w *world) requests(s step) {
 		}
 		b := &w.beliefs[i]
 		b.trouble, b.crowd = trouble, len(deeds) > 1 || during
+		forgotten := w.forgotten(i)
 		b.lost = func(body string) bool {
 			isNew := slices.ContainsFunc(own, func(d *deed) bool { return d.body == body })
 			had := isNew || slices.Contains(before[i], body)
 			has := slices.Contains(after[i], body) || isNew && !during
-			return !had || !has
+			return !had || !has || forgotten
 		}
 		w.judge(b, own, w.whereabouts(sessionKeys[i]))
+		if slices.ContainsFunc(b.can, func(s session) bool { return !s.locked }) {
+			w.free[i] = time.Since(w.start)
+		}
 	}
+}
+
+func (w *world) turn() { w.turns = append(w.turns, time.Since(w.start)) }
+
+// forgotten reports whether a session was locked for so long that a window was over
+// meanwhile. A proxy that had none of its requests does not know that it is still
+// where it was locked.
+func (w *world) forgotten(key int) bool {
+	return len(w.fronts) > 1 && slices.ContainsFunc(w.turns, func(at time.Duration) bool {
+		return at >= w.free[key] && time.Since(w.start)-at > window
+	})
 }
 
 // tooSoon reports whether e must not happen beside requests: where there are

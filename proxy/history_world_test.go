@@ -18,6 +18,7 @@ const (
 	clientCount  = 3
 	usualTimeout = 20 // minutes
 	otherTimeout = 30
+	window       = otherTimeout * time.Minute // where there are several proxies
 )
 
 // sessionKeys are the sessions of a history. Two of them share an ID and so an
@@ -39,8 +40,10 @@ type world struct {
 	config   config
 	former   config // the one before, for a change to be undone
 	changed  time.Time
-	away     *machine // the one that was ejected, if there are several proxies
-	beliefs  []belief // by key
+	away     *machine        // the one that was ejected, if there are several proxies
+	beliefs  []belief        // by key
+	turns    []time.Duration // when sessions got other owners
+	free     []time.Duration // by key: when the session was last not sure to be locked
 	memos    [clientCount][]memo
 	bodies   int
 	timers   []*time.Timer
@@ -56,7 +59,7 @@ type memo struct {
 }
 
 func newWorld(h *history) *world {
-	w := &world{history: h, start: time.Now(), beliefs: make([]belief, len(sessionKeys))}
+	w := &world{history: h, start: time.Now(), beliefs: make([]belief, len(sessionKeys)), free: make([]time.Duration, len(sessionKeys))}
 	for i := range w.beliefs {
 		w.beliefs[i].can = []session{{}}
 	}
@@ -161,7 +164,7 @@ func (c config) spare(i int) int {
 func (w *world) settings(c config) proxy.Settings {
 	s := proxy.Settings{HandoffDelay: w.history.delay}
 	if w.history.proxies > 1 { // each knows only the time-outs that it saw
-		s.HandoffWindow = otherTimeout * time.Minute
+		s.HandoffWindow = window
 	}
 	for _, e := range c.entries {
 		s.Backends = append(s.Backends, proxy.Backend{

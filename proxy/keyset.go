@@ -22,17 +22,30 @@ const (
 	shardMax  = 1 << 20 / keyShards // entries
 )
 
-// settled is a bounded memory of sessions that need not be looked for at former
-// owners any more. Forgetting one costs its next request the look-up again.
-// The zero value is empty; it is safe for concurrent use.
-type settled struct {
+// settled is which sessions need not be looked for at former owners any more. What
+// is found early, while proxies may still go by the ring before, counts only for as
+// long: one of them may have removed the session and made it anew over there.
+// Forgetting a session costs its next request the look-up again. The zero value is
+// empty; it is safe for concurrent use.
+type settled struct{ early, late generations }
+
+func (s *settled) in(early bool) *generations {
+	if early {
+		return &s.early
+	}
+	return &s.late
+}
+
+// generations is a bounded set of sessions that forgets the oldest. The zero value
+// is empty; it is safe for concurrent use.
+type generations struct {
 	shards [keyShards]struct {
 		mu         sync.Mutex
 		young, old map[uint64]struct{} // old goes when young is full
 	}
 }
 
-func (s *settled) has(h uint64) bool {
+func (s *generations) has(h uint64) bool {
 	sh := &s.shards[h%keyShards]
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
@@ -43,7 +56,7 @@ func (s *settled) has(h uint64) bool {
 	return ok
 }
 
-func (s *settled) add(h uint64) {
+func (s *generations) add(h uint64) {
 	sh := &s.shards[h%keyShards]
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
@@ -53,7 +66,7 @@ func (s *settled) add(h uint64) {
 	sh.young[h] = struct{}{}
 }
 
-func (s *settled) remove(h uint64) {
+func (s *generations) remove(h uint64) {
 	sh := &s.shards[h%keyShards]
 	sh.mu.Lock()
 	defer sh.mu.Unlock()

@@ -48,8 +48,11 @@ func (m *move) run() (*place, error) {
 	}
 	m.lock = got.Response.LockCookie
 	m.fresh = m.fresh || got.Response.ActionFlags.Or(0)&1 != 0
-	err = m.store(&got)
-	if err == nil && m.owner.noted() {
+	wasOut, err := m.ownerWasOut()
+	if err == nil {
+		err = m.store(&got, wasOut)
+	}
+	if err == nil && wasOut {
 		err = m.broughtBack()
 	}
 	if err == nil {
@@ -63,13 +66,24 @@ func (m *move) run() (*place, error) {
 	return m.run()
 }
 
+// ownerWasOut reports whether other proxies may take what owner has of the session
+// for out of date. One that has missed the outage has only their notes to go by.
+func (m *move) ownerWasOut() (bool, error) {
+	if m.owner.noted() {
+		return true, nil
+	}
+	since, err := m.staleSince(m.ctx, m.x, m.c, m.owner)
+	return since != 0, err
+}
+
 // broughtBack tells other proxies that the session is at owner again, which was
 // down.
 func (m *move) broughtBack() error {
-	if err := m.leaveBack(m.ctx, m.x, m.owner); err != nil {
+	now := time.Now().UnixNano()
+	if err := m.leave(m.ctx, m.x, m.owner, m.owner, back, now); err != nil {
 		return err
 	}
-	return m.leave(m.ctx, m.x, m.f, m.owner, back, time.Now().UnixNano())
+	return m.leave(m.ctx, m.x, m.f, m.owner, back, now)
 }
 
 // locked deals with a session that is in use at f: by a client, whose requests
@@ -87,9 +101,10 @@ func (m *move) locked(cookie wire.Int) (*place, error) {
 	return m.run()
 }
 
-// store puts what was got from f at owner, unlocked.
-func (m *move) store(got *backend.Exchange) error {
-	if m.fresh || m.owner.mayHoldOld() || m.c.ownerStale() {
+// store puts what was got from f at owner, unlocked. There may be an old copy there
+// if owner was out.
+func (m *move) store(got *backend.Exchange, wasOut bool) error {
+	if m.fresh || wasOut || m.owner.mayHoldOld() || m.c.ownerStale() {
 		if err := m.clear(m.owner); err != nil {
 			return err
 		}

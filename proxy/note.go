@@ -117,6 +117,8 @@ func (h *handoff) read(ctx context.Context, x *exchange, at *place, address stri
 	switch {
 	case own.Response.Status == wire.StatusNotFound:
 		return 0, nil
+	case own.Response.Status == wire.StatusBadRequest: // a proxy of which it is not known yet
+		return 0, nil
 	case own.Response.Status != wire.StatusOK || own.Tail > 0 || len(own.Body()) > noteMax:
 		return 0, errors.New("unexpected answer about a copy")
 	}
@@ -127,23 +129,37 @@ func (h *handoff) read(ctx context.Context, x *exchange, at *place, address stri
 	return strconv.ParseInt(text, 10, 64)
 }
 
+// staleSince returns the latest time in notes that p's copy of the session is out
+// of date, 0 if there are none.
+func (h *handoff) staleSince(ctx context.Context, x *exchange, c *candidates, p *place) (since int64, err error) {
+	for _, at := range c.but(p) {
+		t, err := h.says(ctx, x, at, p, stale)
+		if err != nil {
+			return 0, err
+		}
+		since = max(since, t)
+	}
+	return since, nil
+}
+
 // isStale reports whether p's copy of the session is out of date, by what this
 // proxy knows and by the notes of others.
 func (h *handoff) isStale(ctx context.Context, x *exchange, c *candidates, p *place) (bool, error) {
-	since, old := p.overtaken().time(c.id)
-	if !p.noted() {
-		return old, nil
-	}
-	for _, at := range c.but(p) {
-		other, err := h.says(ctx, x, at, p, stale)
+	since, _ := p.overtaken().time(c.id)
+	if p.noted() {
+		noted, err := h.staleSince(ctx, x, c, p)
 		if err != nil {
 			return false, err
 		}
-		since = max(since, other)
+		since = max(since, noted)
 	}
-	if over := fromNano(since).Add(h.keep()); time.Now().After(over) { // what p had has expired
+	// What p had has expired, or went with the run of its server that had it.
+	if time.Now().After(fromNano(since).Add(h.keep())) || since <= p.began.Load() {
 		p.overtaken().remove(c.id)
 		return false, nil
+	}
+	if !p.noted() {
+		return true, nil
 	}
 	isBack, err := h.says(ctx, x, p, p, back)
 	if err != nil {

@@ -390,6 +390,37 @@ func TestNoteAtTheOwnerToCome(t *testing.T) {
 	})
 }
 
+// TestServerThatIsRestartedAfterItsOutage: what it had when it was out is gone, so
+// what it has now is not that. The proxy that was told of the one hears nothing of
+// the other's note any more, which is gone, too.
+func TestServerThatIsRestartedAfterItsOutage(t *testing.T) {
+	withTwoProxies(t, func(w *noteWorld, owner, _ int) {
+		w.out(owner)
+		w.ask(wire.OpSet, 1, 200, "two")
+		w.back(owner)
+		w.ask(wire.OpGet, 0, 200, "two")
+		w.happen(event{kind: crash, a: owner})
+		w.ask(wire.OpSet, 0, 200, "three")
+		w.ask(wire.OpGet, 1, 200, "three")
+	})
+}
+
+// TestOutageThatTheOtherProxyMissed: a backend to come is out before the other
+// proxy has heard of it. What that one brings there is not what was there before.
+func TestOutageThatTheOtherProxyMissed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &noteWorld{newWorld(&history{proxies: 2, backends: 1, delay: 30 * time.Second, lag: 3 * time.Second}), t}
+		defer w.stop()
+		w.happen(event{kind: change, change: rehome, b: 1})
+		w.out(1)
+		w.ask(wire.OpSet, 0, 200, "one")
+		w.back(1)
+		w.pause(40 * time.Second)
+		w.ask(wire.OpGet, 1, 200, "one")
+		w.ask(wire.OpGet, 0, 200, "one")
+	})
+}
+
 // TestMarksAreForgotten: what was brought back is not remembered as out of date, by
 // neither proxy.
 func TestMarksAreForgotten(t *testing.T) {

@@ -42,6 +42,12 @@ func oneAhead(t *testing.T, do func(ask func(op wire.Op, front, status int, body
 
 const ahead, behind = 0, 1
 
+// reads reports whether the message is a GET of a session that does not ask for
+// its lock.
+func reads(message []byte) bool {
+	return bytes.HasPrefix(message, []byte("GET %2fLM%2f")) && !bytes.Contains(message, []byte("acquire"))
+}
+
 func TestSessionThatIsMadeBehindWhenItWasLookedFor(t *testing.T) {
 	oneAhead(t, func(ask func(op wire.Op, front, status int, body string), w *world) {
 		ask(wire.OpGet, ahead, 404, "")
@@ -73,6 +79,23 @@ func TestSessionThatIsSavedAheadWhenItWasMadeBehindAgain(t *testing.T) {
 	})
 }
 
+// What the proxy ahead knows of the session from before it was removed and made
+// anew, of which it did not hear.
+func TestSessionThatIsMadeBehindAgainUnheard(t *testing.T) {
+	for _, remover := range []int{ahead, behind} {
+		oneAhead(t, func(ask func(op wire.Op, front, status int, body string), w *world) {
+			ask(wire.OpSet, behind, 200, "one")
+			ask(wire.OpGet, ahead, 200, "one") // moved
+			ask(wire.OpRemove, remover, 200, "")
+			ask(wire.OpSet, behind, 200, "two")
+			w.pause(time.Minute)
+			ask(wire.OpSet, ahead, 200, "three")
+			ask(wire.OpGet, behind, 200, "three")
+			ask(wire.OpGet, ahead, 200, "three")
+		})
+	}
+}
+
 // The proxy behind has long known where the session is when the next change moves
 // it on.
 func TestSettledSessionAndTheNextChange(t *testing.T) {
@@ -94,7 +117,7 @@ func TestSessionThatIsMovedAheadMeanwhile(t *testing.T) {
 		ask(wire.OpSet, behind, 200, "one")
 		var once sync.Once
 		w.machines[0].alert = func(b []byte) {
-			if bytes.HasPrefix(b, []byte("GET")) && !bytes.Contains(b, []byte("acquire")) {
+			if reads(b) {
 				once.Do(func() { ask(wire.OpGet, ahead, 200, "one") })
 			}
 		}
@@ -159,7 +182,7 @@ func TestSessionThatMovesBehindTheProxysBack(t *testing.T) {
 	atF, atO := dial(t, servers[0].Addr()), dial(t, servers[1].Addr())
 	var once sync.Once
 	alert := func(b []byte) {
-		if bytes.HasPrefix(b, []byte("GET")) && !bytes.Contains(b, []byte("acquire")) {
+		if reads(b) {
 			once.Do(func() { // the lock is released, and another proxy moves the session
 				atF.delete("a", wire.Some(2))
 				atO.put("a", oldBody, wire.Some(0))
