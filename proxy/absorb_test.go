@@ -102,7 +102,7 @@ func TestAbsorbRefuses(t *testing.T) {
 // successor, which then knows when the backend may be shut down.
 func TestRememberWhatAnotherSaw(t *testing.T) {
 	servers := startServers(t, 2)
-	s := proxy.Settings{Backends: backends(servers...), Remember: 1000}
+	s := proxy.Settings{Backends: backends(servers...), Remember: 1000, Budget: time.Second} // safe after two budgets
 	before := newRig(t, s)
 	c := dial(t, before.addr)
 	fill(c, 30)

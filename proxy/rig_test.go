@@ -215,9 +215,11 @@ func startFront(t *testing.T, address string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	ctx, stop := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	t.Cleanup(wg.Wait)
 	t.Cleanup(func() { ln.Close() })
+	t.Cleanup(stop)
 	wg.Go(func() {
 		for {
 			in, err := ln.Accept()
@@ -229,10 +231,14 @@ func startFront(t *testing.T, address string) string {
 				in.Close()
 				continue
 			}
+			end := func() {
+				in.Close()
+				out.Close()
+			}
+			context.AfterFunc(ctx, end)
 			pipe := func(to, from net.Conn) {
+				defer end()
 				io.Copy(to, from)
-				to.Close()
-				from.Close()
 			}
 			wg.Go(func() { pipe(in, out) })
 			wg.Go(func() { pipe(out, in) })
