@@ -54,10 +54,22 @@ func commands() []command {
 	}
 }
 
+// threads returns how many threads run Go code at once. suggested is what the
+// runtime would take: the CPUs, fewer where a quota allows less, or what chosen
+// says somebody has set. There are two more than CPUs, for one that the kernel puts
+// aside in favour of other processes keeps the requests in its queue waiting, and
+// another can take them over. A quota and a choice are kept to, but for a single
+// thread: the runtime takes its place away whenever the poller waits for long, and
+// hands it back for every packet. docs/performance.md has what it gives.
+func threads(suggested, cpus int, chosen bool) int {
+	if !chosen && suggested == cpus {
+		return cpus + 2
+	}
+	return max(suggested, 2)
+}
+
 func main() {
-	// With a single P the runtime takes it away whenever the poller waits for long,
-	// and hands it back for every packet. A second one costs nothing.
-	runtime.GOMAXPROCS(max(runtime.GOMAXPROCS(0), 2))
+	runtime.GOMAXPROCS(threads(runtime.GOMAXPROCS(0), runtime.NumCPU(), os.Getenv("GOMAXPROCS") != ""))
 	// The first signal ends things in order, a second one at once.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)
