@@ -53,6 +53,7 @@ func TestASessionIsLookedForOnce(t *testing.T) {
 				for range 3 {
 					ask(&deed{wish: wish{op: wire.OpSet, key: tt.key}, body: "two"}, 200, "")
 					ask(&deed{wish: wish{op: wire.OpGet, key: tt.key}}, 200, "two")
+					w.fronts[0].take(w.config) // settings that route as before
 				}
 				if *n != 1 {
 					t.Errorf("the former owner was asked %d times; want once", *n)
@@ -128,6 +129,38 @@ func TestASessionThatDoesNotMoveCostsNothing(t *testing.T) {
 		}
 		if *n != 0 {
 			t.Errorf("the server was asked %d times; want never", *n)
+		}
+	})
+}
+
+// One pool changes, and changes back and forth, and nobody looks for the sessions of
+// another one.
+func TestAPoolThatDoesNotChangeCostsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(&history{proxies: 1, backends: 2, delay: 30 * time.Second})
+		defer w.stop()
+		w.happen(event{kind: change, change: split})
+		w.pause(time.Hour)
+		const shop = 2
+		ask := askedAt(t, w)
+		var looks []*int
+		for _, m := range w.machines {
+			looks = append(looks, m.looks())
+		}
+		for _, c := range []event{{change: rehome, a: 1, b: 2}, {change: undo}, {change: rehome, a: 1, b: 2}} {
+			c.kind = change
+			w.happen(c)
+			ask(&deed{wish: wish{op: wire.OpGet, key: shop}}, 404, "")
+			if c.change == undo {
+				w.pause(time.Minute)
+			}
+		}
+		w.pause(time.Minute)
+		ask(&deed{wish: wish{op: wire.OpGet, key: shop}}, 404, "")
+		for i, n := range looks {
+			if *n != 0 {
+				t.Errorf("machine %d was asked %d times; want never", i, *n)
+			}
 		}
 	})
 }

@@ -260,6 +260,25 @@ func TestLoopsAreFound(t *testing.T) {
 	want("two ways", a)
 }
 
+// A backend that led back to the proxy itself never had any sessions, and nobody
+// asks it for some when it is gone.
+func TestLoopIsNoFormerOwner(t *testing.T) {
+	s := stateserver.RunT(t)
+	a := newRig(t, proxy.Settings{Backends: backends(s)})
+	a.reconfigure(proxy.Settings{Backends: append(backends(s), fronts(a)...)})
+	a.look()
+	a.proxy.SetUp("c1", false)
+	for range 2 { // the second table knows no more that it was down
+		a.reconfigure(proxy.Settings{Backends: backends(s)})
+	}
+	c := dial(t, a.addr)
+	for i := range 40 {
+		if got := c.get(fmt.Sprint("id", i)); got.Status != wire.StatusNotFound {
+			t.Fatalf("GET of no session = %d; want 404", got.Status)
+		}
+	}
+}
+
 // News of a proxy that is gone does not go round for ever in a loop.
 func TestNewsOfProxiesEnds(t *testing.T) {
 	s, gone := stateserver.RunT(t), newRig(t, proxy.Settings{Backends: backends(stateserver.RunT(t))})
