@@ -111,6 +111,34 @@ func TestRemovedSessionUnderAnotherName(t *testing.T) {
 	}
 }
 
+// One server has two names, of which one is down when sessions are removed, and is
+// then taken away. What the server has of them is out of date under the other, too.
+func TestRemovedSessionsOfAServerWithTwoNames(t *testing.T) {
+	servers := startServers(t, 2)
+	s := proxy.Settings{Backends: append(backends(servers...), proxy.Backend{Name: "x", Address: startFront(t, servers[0].Addr()), Weight: 1})}
+	r := newRig(t, s)
+	r.proxy.SetInstance("s1", "one")
+	r.proxy.SetInstance("s2", "two")
+	r.proxy.SetInstance("x", "one")
+	const n = 60
+	c := dial(t, r.addr)
+	fill(c, n)
+	r.proxy.SetUp("x", false)
+	for i := range n {
+		c.delete(fmt.Sprint("id", i), wire.Some(0))
+	}
+	if servers[0].Len() == 0 {
+		t.Fatal("no session is left at the server that was down")
+	}
+	s.Backends = s.Backends[:1]
+	r.reconfigure(s)
+	for i := range n {
+		if a := c.get(fmt.Sprint("id", i)); a.Status != 404 {
+			t.Fatalf("GET %d = %d, %q; want 404", i, a.Status, a.body)
+		}
+	}
+}
+
 // The copy of a former owner can't be removed when the session is saved at its
 // owner. Only if a move has left it there is it taken for out of date later: what
 // another proxy moves there must not be.
