@@ -364,7 +364,7 @@ func (h *handoff) find(ctx context.Context, x *exchange, c *candidates) (*place,
 			return c.next, nil
 		}
 	}
-	if len(c.gone) == 0 && !c.before {
+	if len(c.gone) == 0 {
 		h.settle(c)
 	}
 	return c.owner, nil

@@ -67,6 +67,11 @@ func (w *world) happen(e event) {
 		m.set(reachable)
 	case crash:
 		w.note("machine %d is restarted", m.number)
+		for _, key := range sessionKeys {
+			if item, ok := m.server.Peek(key); ok {
+				w.died = append(w.died, string(item.Body))
+			}
+		}
 		m.restart()
 		w.observe(false)
 	case look:
@@ -207,6 +212,7 @@ func (w *world) requests(s step) {
 	during := s.event.kind != nothing && s.event.kind != wait && !w.tooSoon(s.event)
 	trouble := w.trouble() || during
 	before := w.copies()
+	w.died = nil
 	if len(deeds) > 1 || during {
 		w.shake(s.seed)
 	}
@@ -244,7 +250,8 @@ func (w *world) requests(s step) {
 			isNew := slices.ContainsFunc(own, func(d *deed) bool { return d.body == body })
 			had := isNew || slices.Contains(before[i], body)
 			has := slices.Contains(after[i], body) || isNew && !during
-			return !had || !has || forgotten
+			// What dies with its server while another proxy moves it is nowhere for a moment.
+			return !had || !has || forgotten || during && slices.Contains(w.died, body)
 		}
 		w.judge(b, own, w.whereabouts(sessionKeys[i]))
 		if slices.ContainsFunc(b.can, func(s session) bool { return !s.locked }) {

@@ -41,6 +41,7 @@ type world struct {
 	former   config // the one before, for a change to be undone
 	changed  time.Time
 	away     *machine        // the one that was ejected, if there are several proxies
+	died     []string        // bodies that went with their machines, in the present step
 	beliefs  []belief        // by key
 	turns    []time.Duration // when sessions got other owners
 	free     []time.Duration // by key: when the session was last not sure to be locked
