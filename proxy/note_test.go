@@ -405,6 +405,21 @@ func TestServerThatIsRestartedAfterItsOutage(t *testing.T) {
 	})
 }
 
+// TestRestartedServerGetsAnotherAddress: that the server was restarted since its
+// outage is known of its new address, too.
+func TestRestartedServerGetsAnotherAddress(t *testing.T) {
+	withTwoProxies(t, func(w *noteWorld, owner, _ int) {
+		w.out(owner)
+		w.ask(wire.OpRemove, 0, 404, "")
+		w.back(owner)
+		w.happen(event{kind: crash, a: owner})
+		w.ask(wire.OpSet, 0, 200, "two")
+		w.happen(event{kind: change, change: readdress, a: owner})
+		w.ask(wire.OpGet, 0, 200, "two")
+		w.ask(wire.OpGet, 1, 200, "two")
+	})
+}
+
 // TestOutageThatTheOtherProxyMissed: a backend to come is out before the other
 // proxy has heard of it. What that one brings there is not what was there before.
 func TestOutageThatTheOtherProxyMissed(t *testing.T) {

@@ -73,6 +73,7 @@ func (p *place) join(places []*place) {
 		if other != p && sameServer(other, p) {
 			own.add(other.outages.Load())
 			other.outages.Store(own)
+			p.beganWith(other)
 		}
 	}
 	p.outages.Store(own)
@@ -84,8 +85,20 @@ func (p *place) inherit(places []*place) {
 	for _, other := range places {
 		if sameServer(other, p) {
 			p.outages.Store(other.outages.Load())
+			p.beganWith(other)
 		}
 	}
+}
+
+// beganWith has places that lead to one server agree on since when its run may have
+// lasted. A proxy stands for several runs. The proxy's mu is held.
+func (p *place) beganWith(other *place) {
+	if p.isProxy() || other.isProxy() {
+		return
+	}
+	began := max(p.began.Load(), other.began.Load())
+	p.began.Store(began)
+	other.began.Store(began)
 }
 
 // holdsFrom reports whether the place may still hold sessions that it owned until
