@@ -26,8 +26,9 @@ import (
 // asked, that copy counts and the one at o does not. So what remains if a move
 // breaks off is the session as it was:
 //
-//	after 1  at f, locked by nobody's request; the proxy releases it, or else
-//	         the next waiting client takes the lock over after its time-out
+//	after 1  at f, locked by nobody's request; the proxy releases it, with the
+//	         next request if it can't at once, or else, if the proxy is gone, the
+//	         next waiting client takes the lock over after its time-out
 //	after 2  at f as above and, the same, at o; the next move overwrites o's
 //	after 3  at o
 //

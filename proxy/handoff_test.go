@@ -327,6 +327,22 @@ func TestNewOwnerThatRefusesTheSession(t *testing.T) {
 	}
 }
 
+// The lock of a move that fails can't be released either. The next request does it.
+func TestLockThatIsNotLetGo(t *testing.T) {
+	o := &stateserver.Server{MaxBody: 4}
+	o.StartT(t)
+	h := newHandoffRig(t, o)
+	h.prepare("old")
+	h.change()
+	c := dial(t, h.addr)
+	h.trap.set("GET", "release", false, 1)
+	for _, want := range []string{"old locked", "old"} {
+		if a := c.get("a"); a.Status != 400 || place(h.f) != want {
+			t.Errorf("GET = %d, then at f: %s; want 400, %s", a.Status, place(h.f), want)
+		}
+	}
+}
+
 func TestFormerOwnerThatIsDead(t *testing.T) {
 	h := newHandoffRig(t, nil)
 	h.prepare("old")

@@ -39,6 +39,7 @@ func (m *move) run() (*place, error) {
 	defer got.Release()
 	switch got.Response.Status {
 	case wire.StatusNotFound:
+		m.p.moves.stuck.Delete(m.c.id)
 		return nil, nil
 	case wire.StatusLocked:
 		return m.locked(got.Response.LockCookie)
@@ -46,6 +47,7 @@ func (m *move) run() (*place, error) {
 	default:
 		return nil, errors.New("refused to lend the session for its move")
 	}
+	m.p.moves.stuck.Delete(m.c.id) // it is not any more
 	m.lock = got.Response.LockCookie
 	m.fresh = m.fresh || got.Response.ActionFlags.Or(0)&1 != 0
 	wasOut, err := m.ownerWasOut()
@@ -97,7 +99,6 @@ func (m *move) locked(cookie wire.Int) (*place, error) {
 	if err := m.letGo(cookie); err != nil {
 		return nil, err
 	}
-	m.p.moves.stuck.Delete(m.c.id)
 	return m.run()
 }
 
@@ -223,9 +224,12 @@ func (m *move) remove(cookie wire.Int) (*place, error) {
 	return nil, err
 }
 
-// letGo releases the move's lock at f. If that fails, the lock stays until a
-// client takes it over.
+// letGo releases the move's lock at f. If that fails, the lock stays until the next
+// request for the session, or until a client takes it over.
 func (m *move) letGo(cookie wire.Int) error {
 	_, err := m.ask(m.ctx, m.x, m.f, wire.Request{Verb: wire.GET, Exclusive: wire.Release, LockCookie: cookie})
+	if err != nil {
+		m.p.moves.stuck.Store(m.c.id, stuckLock{m.f, cookie})
+	}
 	return err
 }
