@@ -56,7 +56,7 @@ func commands() []command {
 
 // threads returns how many threads run Go code at once. suggested is what the
 // runtime would take: the CPUs, fewer where a quota allows less, or what chosen
-// says somebody has set. There are two more than CPUs, for one that the kernel puts
+// says is to be kept to. There are two more than CPUs, for one that the kernel puts
 // aside in favour of other processes keeps the requests in its queue waiting, and
 // another can take them over. A quota and a choice are kept to, but for a single
 // thread: the runtime takes its place away whenever the poller waits for long, and
@@ -69,7 +69,10 @@ func threads(suggested, cpus int, chosen bool) int {
 }
 
 func main() {
-	runtime.GOMAXPROCS(threads(runtime.GOMAXPROCS(0), runtime.NumCPU(), os.Getenv("GOMAXPROCS") != ""))
+	// The state server keeps to the CPUs: where threads take turns on one, the one that
+	// sweeps may be put aside with sessions locked.
+	chosen := os.Getenv("GOMAXPROCS") != "" || len(os.Args) > 1 && os.Args[1] == "server"
+	runtime.GOMAXPROCS(threads(runtime.GOMAXPROCS(0), runtime.NumCPU(), chosen))
 	// The first signal ends things in order, a second one at once.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)
