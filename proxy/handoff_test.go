@@ -306,12 +306,18 @@ func TestBrokenMovesLeaveTheSessionReadable(t *testing.T) {
 	}
 }
 
-func TestNewOwnerThatRefusesTheSession(t *testing.T) {
+// newRefusedRig returns a handoffRig whose session is at f, for o takes none so large.
+func newRefusedRig(t *testing.T) *handoffRig {
 	o := &stateserver.Server{MaxBody: 4}
 	o.StartT(t)
 	h := newHandoffRig(t, o)
 	h.prepare("old")
 	h.change()
+	return h
+}
+
+func TestNewOwnerThatRefusesTheSession(t *testing.T) {
+	h := newRefusedRig(t)
 	c := dial(t, h.addr)
 	for i, op := range []wire.Op{wire.OpGet, wire.OpGetExclusive, wire.OpRemove, wire.OpSet} {
 		if a := c.operation(op, 2); a.Status != 400 {
@@ -329,11 +335,7 @@ func TestNewOwnerThatRefusesTheSession(t *testing.T) {
 
 // The lock of a move that fails can't be released either. The next request does it.
 func TestLockThatIsNotLetGo(t *testing.T) {
-	o := &stateserver.Server{MaxBody: 4}
-	o.StartT(t)
-	h := newHandoffRig(t, o)
-	h.prepare("old")
-	h.change()
+	h := newRefusedRig(t)
 	c := dial(t, h.addr)
 	h.trap.set("GET", "release", false, 1)
 	for _, want := range []string{"old locked", "old"} {
