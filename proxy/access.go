@@ -139,7 +139,8 @@ func (p *Proxy) accept(listener string, nc net.Conn) {
 	c.listener = listener
 	switch reason := p.enter(c); reason {
 	case "":
-		p.running.Go(c.serve)
+		p.running.Add(1)
+		go c.serve()
 	case stopping:
 		c.nc.Cut()
 	default:
@@ -287,6 +288,7 @@ func (c *conn) permit(s *Settings, now time.Time) (time.Time, error) {
 		return now, nil
 	}
 	c.p.counts.delayed.Add(1)
+	c.x.Worker.Detach()
 	t := time.NewTimer(wait)
 	defer t.Stop()
 	select {

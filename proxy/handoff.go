@@ -99,8 +99,12 @@ func (h *handoff) roundTrip(ctx context.Context, x *exchange) error {
 	}
 	id := x.id
 	if h.isSettled(x, id) && h.next(&x.key, owner) == nil {
+		early := h.early()
+		if early {
+			x.block()
+		}
 		err := h.send(ctx, owner, x)
-		if err != nil || x.Response.Status != wire.StatusNotFound || !h.early() {
+		if err != nil || x.Response.Status != wire.StatusNotFound || !early {
 			return err
 		}
 		h.q.settled.early.remove(id) // it may have been removed, and made anew by a proxy that is behind
@@ -113,6 +117,7 @@ func (h *handoff) roundTrip(ctx context.Context, x *exchange) error {
 	if c.none() {
 		return h.send(ctx, owner, x)
 	}
+	x.block()
 	for tries := 1; ; tries++ {
 		at, err := h.look(ctx, x, c)
 		if err != nil {
@@ -135,6 +140,12 @@ func (h *handoff) roundTrip(ctx context.Context, x *exchange) error {
 		}
 		x.Release()
 	}
+}
+
+// block has the request be waited for until its answer is there.
+func (x *exchange) block() {
+	x.Async = false
+	x.Worker.Detach()
 }
 
 // stays reports whether owner has owned the session all the time, so that there is
@@ -438,7 +449,7 @@ func (h *handoff) ask(ctx context.Context, x *exchange, at *place, req wire.Requ
 	req.Target, req.Host = x.req.Target, x.req.Host
 	own := backend.Exchange{Op: req.Op(), Request: wire.AppendRequest(nil, &req), Deadline: x.Deadline}
 	err := at.conns.RoundTrip(ctx, &own)
-	h.judge(x, at, err)
+	h.p.judge(x, at, err)
 	if err != nil {
 		return 0, err
 	}

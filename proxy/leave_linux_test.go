@@ -48,7 +48,7 @@ func serveOne(c *conn) (served chan struct{}) {
 	served = make(chan struct{})
 	go func() {
 		defer close(served)
-		c.serve()
+		serveToEnd(c)
 	}()
 	return served
 }

@@ -8,6 +8,13 @@ import (
 	"time"
 )
 
+// serveToEnd serves a connection and returns at its end.
+func serveToEnd(c *conn) {
+	c.p.running.Add(1)
+	c.serve()
+	c.p.running.Wait()
+}
+
 // Shutdown may come at any moment in the life of a connection, and a deadline
 // set for the next request must not hide it.
 func TestLeaveBeforeServeBegins(t *testing.T) {
@@ -21,7 +28,7 @@ func TestLeaveBeforeServeBegins(t *testing.T) {
 		c := newConn(p, ours, netip.AddrPort{})
 		c.leave(time.Unix(1, 0))
 		start := time.Now()
-		c.serve()
+		serveToEnd(c)
 		if d := time.Since(start); d != 0 {
 			t.Errorf("serve() of a connection that is to leave took %v; want nothing", d)
 		}
@@ -55,7 +62,7 @@ func TestLeaveBehindAnAnswer(t *testing.T) {
 				nc := &interrupted{Conn: ours}
 				c := newConn(p, nc, netip.AddrPort{})
 				nc.written = func() { c.leave(time.Now().Add(until)) }
-				go c.serve()
+				go serveToEnd(c)
 				answers, b := 0, make([]byte, 1024)
 				for {
 					if _, err := theirs.Write([]byte(request)); err != nil {

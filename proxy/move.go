@@ -32,7 +32,7 @@ func (m *move) run() (*place, error) {
 		Verb: wire.GET, Target: m.x.req.Target, Host: m.x.req.Host, Exclusive: wire.Acquire,
 	})
 	err := m.f.conns.RoundTrip(m.ctx, &got)
-	m.judge(m.x, m.f, err)
+	m.p.judge(m.x, m.f, err)
 	if err != nil {
 		return nil, err
 	}
@@ -146,7 +146,7 @@ func (m *move) put(got *backend.Exchange) (status int, err error) {
 		put.Rest, put.RestLen = got.TailReader(), got.Tail
 	}
 	err = m.owner.conns.RoundTrip(m.ctx, &put)
-	m.judge(m.x, m.owner, err)
+	m.p.judge(m.x, m.owner, err)
 	if err != nil {
 		return 0, err
 	}
@@ -192,7 +192,7 @@ func (m *move) delete(at *place, req wire.Request) (status int, cookie wire.Int,
 	req.Target, req.Host = m.x.req.Target, m.x.req.Host
 	own := backend.Exchange{Op: wire.OpRemove, Request: wire.AppendRequest(nil, &req), Deadline: m.deadline}
 	err = at.conns.RoundTrip(m.ctx, &own)
-	m.judge(m.x, at, err)
+	m.p.judge(m.x, at, err)
 	if err != nil {
 		return 0, wire.Int{}, err
 	}

@@ -72,7 +72,7 @@ func (h *handoff) leave(ctx context.Context, x *exchange, at, p *place, n note, 
 	req.Timeout, req.ContentLength, req.ExtraFlags = wire.Some(minutes), wire.Some(int64(len(text))), wire.Some(0)
 	own := backend.Exchange{Op: wire.OpSet, Request: append(wire.AppendRequest(nil, &req), text...), Deadline: x.Deadline}
 	err := at.conns.RoundTrip(ctx, &own)
-	h.judge(x, at, err)
+	h.p.judge(x, at, err)
 	if err != nil {
 		return err
 	}
@@ -109,7 +109,7 @@ func (h *handoff) read(ctx context.Context, x *exchange, at *place, address stri
 	req := noteRequest(wire.GET, x, address)
 	own := backend.Exchange{Op: wire.OpGet, Request: wire.AppendRequest(nil, &req), Deadline: x.Deadline}
 	err := at.conns.RoundTrip(ctx, &own)
-	h.judge(x, at, err)
+	h.p.judge(x, at, err)
 	if err != nil {
 		return 0, err
 	}

@@ -21,7 +21,9 @@ import (
 	"stateproxy/stateserver"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("stateproxy/internal/sock.(*Worker).run"))
+}
 
 // logText is a log that can be read while it is written.
 type logText struct {

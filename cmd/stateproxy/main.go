@@ -55,24 +55,22 @@ func commands() []command {
 }
 
 // threads returns how many threads run Go code at once. suggested is what the
-// runtime would take: the CPUs, fewer where a quota allows less, or what chosen
-// says is to be kept to. There are two more than CPUs, for one that the kernel puts
-// aside in favour of other processes keeps the requests in its queue waiting, and
-// another can take them over. A quota and a choice are kept to, but for a single
-// thread: the runtime takes its place away whenever the poller waits for long, and
-// hands it back for every packet. docs/performance.md has what it gives.
-func threads(suggested, cpus int, chosen bool) int {
-	if !chosen && suggested == cpus {
-		return cpus + 2
+// runtime would take: the CPUs, or fewer where a quota allows less. There is one
+// more, for all that is not run by the workers of connections, of which there is
+// one fewer than threads (internal/sock). A choice by GOMAXPROCS is kept to, but
+// for a single thread.
+func threads(suggested int, chosen bool) int {
+	if chosen {
+		return max(suggested, 2)
 	}
-	return max(suggested, 2)
+	return suggested + 1
 }
 
 func main() {
-	// The state server keeps to the CPUs: where threads take turns on one, the one that
-	// sweeps may be put aside with sessions locked.
+	// The state server has no such workers, and keeps to the CPUs: where threads take
+	// turns on one, the one that sweeps may be put aside with sessions locked.
 	chosen := os.Getenv("GOMAXPROCS") != "" || len(os.Args) > 1 && os.Args[1] == "server"
-	runtime.GOMAXPROCS(threads(runtime.GOMAXPROCS(0), runtime.NumCPU(), chosen))
+	runtime.GOMAXPROCS(threads(runtime.GOMAXPROCS(0), chosen))
 	// The first signal ends things in order, a second one at once.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)

@@ -4,22 +4,19 @@ import "testing"
 
 func TestThreads(t *testing.T) {
 	tests := []struct {
-		name            string
-		suggested, cpus int
-		chosen          bool
-		want            int
+		name      string
+		suggested int
+		chosen    bool
+		want      int
 	}{
-		{"one CPU", 1, 1, false, 3},
-		{"eight", 8, 8, false, 10},
-		{"a quota", 2, 8, false, 2},
-		{"a small quota", 1, 8, false, 2},
-		{"chosen", 8, 8, true, 8},
-		{"a single one chosen", 1, 8, true, 2},
-		{"more than CPUs chosen", 16, 8, true, 16},
+		{"one CPU", 1, false, 2},
+		{"eight", 8, false, 9},
+		{"chosen", 8, true, 8},
+		{"a single one chosen", 1, true, 2},
 	}
 	for _, tt := range tests {
-		if got := threads(tt.suggested, tt.cpus, tt.chosen); got != tt.want {
-			t.Errorf("%s: threads(%d, %d, %t) = %d; want %d", tt.name, tt.suggested, tt.cpus, tt.chosen, got, tt.want)
+		if got := threads(tt.suggested, tt.chosen); got != tt.want {
+			t.Errorf("%s: threads(%d, %t) = %d; want %d", tt.name, tt.suggested, tt.chosen, got, tt.want)
 		}
 	}
 }

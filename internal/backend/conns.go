@@ -26,7 +26,7 @@ var errQueueFull = errors.New("too many requests wait for a connection")
 // that another request gave back.
 func (p *Pool) take(ctx context.Context, s *Settings, x *Exchange, now time.Time, fresh bool) (c *conn, reused bool, err error) {
 	if !fresh {
-		if c := p.takeIdle(s, now, x.once()); c != nil {
+		if c := p.takeIdle(s, now, x); c != nil {
 			return c, true, nil
 		}
 	}
@@ -42,6 +42,7 @@ func (p *Pool) take(ctx context.Context, s *Settings, x *Exchange, now time.Time
 		p.counts.refused.Add(1)
 		return nil, false, &Error{Address: p.Address, Reason: QueueFull, Err: errQueueFull}
 	}
+	x.Worker.Detach()
 	turn := make(chan *conn, 1)
 	p.waiting = append(p.waiting, turn)
 	p.mu.Unlock()
@@ -101,19 +102,16 @@ func (p *Pool) leave(turn chan *conn) bool {
 
 // takeIdle returns the connection that was used last, if the backend has not
 // closed it. For a request that can be sent once only none is taken on trust.
-func (p *Pool) takeIdle(s *Settings, now time.Time, once bool) *conn {
+func (p *Pool) takeIdle(s *Settings, now time.Time, x *Exchange) *conn {
 	for {
 		p.mu.Lock()
-		n := len(p.idle)
-		if n == 0 {
-			p.mu.Unlock()
+		c := p.popIdle(x.Worker)
+		p.mu.Unlock()
+		if c == nil {
 			return nil
 		}
-		c := p.idle[n-1]
-		p.idle = p.idle[:n-1]
-		p.mu.Unlock()
 		age := now.Sub(c.used) // below 0 if c was used after the request came
-		young := age >= 0 && age < checkAfter && !once
+		young := age >= 0 && age < checkAfter && !x.once() && !c.Ending()
 		if c.tls == s.TLS && (young || age < s.IdleTimeout && c.Idle()) {
 			p.counts.reused.Add(1)
 			return c
@@ -121,6 +119,26 @@ func (p *Pool) takeIdle(s *Settings, now time.Time, once bool) *conn {
 		p.counts.dropped.Add(1)
 		p.discard(c)
 	}
+}
+
+// popIdle takes an idle connection out, nil if there is none: of the few that were
+// used last the first whose answer comes to w, so that connections seldom go from
+// one processor to another. p.mu is held.
+func (p *Pool) popIdle(w *sock.Worker) *conn {
+	last := len(p.idle) - 1
+	if last < 0 {
+		return nil
+	}
+	at := last
+	for at > max(0, last-15) && !p.idle[at].Near(w) {
+		at--
+	}
+	if !p.idle[at].Near(w) {
+		at = last
+	}
+	c := p.idle[at]
+	p.idle = append(p.idle[:at], p.idle[at+1:]...)
+	return c
 }
 
 // dial makes the connection that p.open counts already.
@@ -132,6 +150,7 @@ func (p *Pool) dial(ctx context.Context, s *Settings, x *Exchange) (*conn, error
 	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
 	p.counts.dials.Add(1)
+	x.Worker.Detach()
 	nc, err := TLSDialer(p.Dial, s.TLS)(ctx, "tcp", p.Address)
 	x.Spent.Connect += time.Since(began)
 	if err != nil {

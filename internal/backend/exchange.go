@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"io"
@@ -25,6 +26,9 @@ type Exchange struct {
 	Deadline time.Time // when all must be over
 	Told     bool      // Deadline is what a proxy before this one has asked for
 
+	Worker *sock.Worker // that runs RoundTrip or Resume; nil: a goroutine that may wait
+	Async  bool         // RoundTrip may return ErrPending instead of waiting for the answer
+
 	Response wire.Response // slices into Answer
 	Answer   []byte        // head and body as they came, or their first part
 	Tail     int64         // bytes of the body that CopyTail still has to fetch
@@ -33,8 +37,34 @@ type Exchange struct {
 
 	in   answer
 	told []byte // the request as it went to a proxy
-	conn *conn  // of an answer with a tail
+	conn *conn  // of an answer with a tail, or that is still to come
 	pool *Pool
+	try  try
+}
+
+// ErrPending is what RoundTrip returns when the request has been sent and the answer
+// is still to come: see Exchange.Async.
+var ErrPending = errors.New("the answer is still to come")
+
+// Await has w be told when Resume is to be called, after RoundTrip or Resume has
+// returned ErrPending: the exchange is w's then. It returns false if Resume is to be
+// called now, and w is not told.
+func (x *Exchange) Await(w sock.Waiter) bool { return x.conn.Await(w) }
+
+// Resume goes on with an exchange of which RoundTrip has returned ErrPending. It
+// returns what RoundTrip would have, ErrPending again if the answer is not whole yet.
+func (x *Exchange) Resume(ctx context.Context) error {
+	c, p := x.conn, x.pool
+	c.On(x.Worker)
+	done, err := c.Step(&x.in)
+	if !done && err == nil {
+		return ErrPending
+	}
+	x.conn, x.pool = nil, nil
+	if e := p.finish(c, x, err); e != nil {
+		return p.again(ctx, x, e)
+	}
+	return nil
 }
 
 // once reports whether the request can't be sent a second time.
@@ -163,9 +193,6 @@ func (a *answer) took(now time.Time) time.Duration {
 	}
 	return now.Sub(a.first)
 }
-
-// Partial implements sock.Handler: whoever is not done yet misses something.
-func (a *answer) Partial() bool { return true }
 
 // head parses and judges the head. It returns false while there is none, and
 // if it is refused.

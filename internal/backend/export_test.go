@@ -34,6 +34,18 @@ func (p *Pool) Quiet() (n int) {
 	return n
 }
 
+// Ending returns how many idle connections are known to have ended.
+func (p *Pool) Ending() (n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, c := range p.idle {
+		if c.Ending() {
+			n++
+		}
+	}
+	return n
+}
+
 // Tracked returns how many connections Abort would close.
 func (p *Pool) Tracked() int {
 	p.mu.Lock()

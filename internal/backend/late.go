@@ -31,6 +31,7 @@ func (p *Pool) awaitLate(c *conn, x *Exchange) bool {
 	late.in.x = late
 	x.in, x.Response = answer{size: x.in.size}, wire.Response{}
 	request := append([]byte(nil), x.Request...)
+	c.On(nil)
 	p.lates.Go(func() { p.releaseLate(c, late, request) })
 	p.mu.Unlock()
 	p.give() // a backend that is silent for long must not use up MaxConns

@@ -18,7 +18,9 @@ import (
 	"stateproxy/wire"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("stateproxy/internal/sock.(*Worker).run"))
+}
 
 // patience is the deadline of exchanges that have to succeed.
 const patience = 30 * time.Second

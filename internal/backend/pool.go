@@ -141,8 +141,9 @@ func (p *Pool) config() *Settings {
 }
 
 // RoundTrip sends x's request and reads the answer. The error is an *Error; the
-// exchange then holds nothing and needs no Release. ctx ends the wait for a
-// connection and the dialing; all is over at x.Deadline.
+// exchange then holds nothing and needs no Release. Or it is ErrPending, if x.Async
+// allows that. ctx ends the wait for a connection and the dialing; all is over at
+// x.Deadline.
 func (p *Pool) RoundTrip(ctx context.Context, x *Exchange) error {
 	s := p.config()
 	now := x.Started
@@ -150,28 +151,47 @@ func (p *Pool) RoundTrip(ctx context.Context, x *Exchange) error {
 	if now.IsZero() {
 		now = time.Now()
 	}
-	fresh := false // take no idle connection
-	for {
-		queued := x.Spent.Queue
-		c, reused, err := p.take(ctx, s, x, now, fresh)
-		if err != nil {
-			return err
-		}
-		if x.Spent.Queue != queued {
-			now = time.Now()
-		}
-		e := p.try(s, c, x, now)
-		if e == nil {
-			return nil
-		}
-		if !reused || !repeatable(x, e) {
-			return e
-		}
-		// One dead pooled connection tells of others: the backend was restarted.
-		p.dropIdle()
-		p.counts.repeated.Add(1)
-		fresh = true
+	return p.roundTrip(ctx, s, x, now, false)
+}
+
+// roundTrip is RoundTrip from now on. With fresh it takes no idle connection.
+func (p *Pool) roundTrip(ctx context.Context, s *Settings, x *Exchange, now time.Time, fresh bool) error {
+	queued := x.Spent.Queue
+	c, reused, err := p.take(ctx, s, x, now, fresh)
+	if err != nil {
+		return err
 	}
+	if x.Spent.Queue != queued {
+		now = time.Now()
+	}
+	x.try.reused = reused
+	if !c.Waits() {
+		x.Worker.Detach() // it waits in each of its calls
+	}
+	e := p.begin(s, c, x, now)
+	if e == nil && x.Async && c.Waits() {
+		x.conn, x.pool = c, p
+		return ErrPending
+	}
+	if e == nil {
+		e = p.finish(c, x, c.ReadLoop(&x.in))
+	}
+	if e != nil {
+		return p.again(ctx, x, e)
+	}
+	return nil
+}
+
+// again sends x's request once more if it failed by e on a connection that had
+// been idle, and may be sent again; else it returns e.
+func (p *Pool) again(ctx context.Context, x *Exchange, e *Error) error {
+	if !x.try.reused || !repeatable(x, e) {
+		return e
+	}
+	// One dead pooled connection tells of others: the backend was restarted.
+	p.dropIdle()
+	p.counts.repeated.Add(1)
+	return p.roundTrip(ctx, p.config(), x, time.Now(), true)
 }
 
 // repeatable reports whether a request that failed on a pooled connection may
@@ -195,9 +215,17 @@ func repeatable(x *Exchange, e *Error) bool {
 	return false
 }
 
-// try does the exchange on c and returns nil, or the error after closing c. now
-// is the present, or a moment ago.
-func (p *Pool) try(s *Settings, c *conn, x *Exchange, now time.Time) *Error {
+// try is what is known of an exchange on one connection.
+type try struct {
+	reused  bool // the connection had been idle
+	size    int  // of what was to be sent
+	written int
+}
+
+// begin sends the request on c, and returns the error after closing c. now is the
+// present, or a moment ago.
+func (p *Pool) begin(s *Settings, c *conn, x *Exchange, now time.Time) *Error {
+	c.On(x.Worker)
 	x.in.x, x.in.maxBody, x.in.whole = x, s.MaxBody, s.MaxWhole
 	if err := c.setDeadline(x.Deadline, now); err != nil {
 		return p.fail(c, x, &Error{Reason: SendError, Err: err})
@@ -206,40 +234,41 @@ func (p *Pool) try(s *Settings, c *conn, x *Exchange, now time.Time) *Error {
 	if p.tells(x) {
 		out = x.withBudget()
 	}
-	size := len(out)
-	var written int
-	var err error
-	switch {
-	case x.Rest != nil:
-		if err = sendLong(c, x, out); err != nil {
+	x.try.size, x.try.written = len(out), len(out)
+	if x.Rest != nil {
+		if err := sendLong(c, x, out); err != nil {
 			return p.fail(c, x, &Error{Reason: RelayError, Sent: true, Err: err})
 		}
+	} else {
+		n, err := c.Write(out)
+		x.Spent.Send += c.Blocked
+		if err != nil {
+			x.try.written = min(n, len(out)-1)
+			return p.finish(c, x, err)
+		}
 		if x.Sent != nil {
-			x.Sent()
-		}
-		written, err = size, c.ReadLoop(&x.in)
-	case x.Sent != nil:
-		written, err = c.Write(out)
-		x.Spent.Send += c.Blocked
-		if err == nil {
 			x.forgetTold()
-			x.Sent()
-			err = c.ReadLoop(&x.in)
 		}
-	default:
-		written, err = c.Exchange(out, &x.in)
-		x.Spent.Send += c.Blocked
 	}
-	switch {
+	if x.Sent != nil {
+		x.Sent()
+	}
+	return nil
+}
+
+// finish judges an exchange on c that has ended by err, and returns nil, or the
+// error after closing c.
+func (p *Pool) finish(c *conn, x *Exchange, err error) *Error {
+	switch t := &x.try; {
 	case x.in.reason != "":
 		return p.fail(c, x, &Error{Reason: x.in.reason, Sent: true, Status: x.Response.Status, Err: x.in.err})
 	case err != nil:
-		e := &Error{Address: p.Address, Sent: written > 0, Err: err}
-		e.Reason = failure(err, written < size, x.in.n > 0)
-		if (e.Reason == SendError || e.Reason == Closed) && x.Rest == nil && c.Unacknowledged(written) {
+		e := &Error{Address: p.Address, Sent: t.written > 0, Err: err}
+		e.Reason = failure(err, t.written < t.size, x.in.n > 0)
+		if (e.Reason == SendError || e.Reason == Closed) && x.Rest == nil && c.Unacknowledged(t.written) {
 			e.Sent = false // the backend had closed before the request came
 		}
-		if e.Reason == Timeout && written == size && p.awaitLate(c, x) {
+		if e.Reason == Timeout && t.written == t.size && p.awaitLate(c, x) {
 			return e
 		}
 		return p.fail(c, x, e)

@@ -28,23 +28,22 @@ func eachOp(t *testing.T, test func(t *testing.T, op wire.Op)) {
 	}
 }
 
-// A pooled connection is broken, and nobody looked: no byte could be written,
+// A pooled connection is broken, and nobody knows: no byte could be written,
 // so every operation goes out on a new one.
 func TestRepeatWhereNothingWasSent(t *testing.T) {
 	eachOp(t, func(t *testing.T, op wire.Op) {
 		pooled := make(chan struct{})
-		p, f := overTCP(t, func(c *peer) {
+		p, f := inMemory(t, func(c *peer) {
 			if c.n == 0 && c.next() {
 				c.say(done)
 				<-pooled
-				c.reset()
 				return
 			}
 			good(c)
 		})
 		ask(t, p, wire.OpResetTimeout)
 		close(pooled)
-		eventually(t, "the reset is there", func() bool { return p.Quiet() == 0 })
+		eventually(t, "the connection is closed", func() bool { return f.serving() == 0 })
 		x := exchange(op)
 		x.Started = p.LastUsed() // young: used without a look
 		if err := p.RoundTrip(t.Context(), x); err != nil {
@@ -280,7 +279,7 @@ func TestLongBodyLooksFirst(t *testing.T) {
 // One dead connection tells of the others: all are dropped with it.
 func TestRepeatDropsAllIdle(t *testing.T) {
 	open, pooled := make(chan struct{}), make(chan struct{})
-	p, f := overTCP(t, func(c *peer) {
+	p, f := inMemory(t, func(c *peer) {
 		if c.n > 2 {
 			good(c)
 			return
@@ -289,11 +288,10 @@ func TestRepeatDropsAllIdle(t *testing.T) {
 		<-open
 		c.say(found)
 		<-pooled
-		c.reset()
 	})
 	hold(t, p, f, 3, open)
 	close(pooled)
-	eventually(t, "the resets are there", func() bool { return p.Quiet() == 0 })
+	eventually(t, "the connections are closed", func() bool { return f.serving() == 0 })
 	x := exchange(wire.OpSet)
 	x.Started = p.LastUsed()
 	if err := p.RoundTrip(t.Context(), x); err != nil {

@@ -40,5 +40,5 @@ func (c *Conn) before(n int) (sent int64, ok bool) {
 		left, _ := c.peek()
 		return c.last.at, left == 0
 	}
-	return c.sent - int64(n), c.raw != nil && c.loop.ended
+	return c.sent - int64(n), c.s != nil && c.s.ended
 }

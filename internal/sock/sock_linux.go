@@ -2,92 +2,70 @@ package sock
 
 import (
 	"io"
-	"os"
+	"net"
 	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
 
-// loopState is what the callback of a running loop works on. It lives in the
-// Conn so that a loop allocates nothing.
-type loopState struct {
-	step    func(fd uintptr) bool // c.onReady, bound once
-	fd      uintptr               // valid while a loop runs, 0 otherwise
-	out     []byte                // still to be written before the first wait
-	h       Handler
-	written int // bytes of out
-	err     error
-	ended   bool // the peer's end was read
-
-	look   func(fd uintptr) // c.onLook, bound at the first look
-	seen   int              // what it found
-	seenNo syscall.Errno
-}
-
-func (c *Conn) attach(raw syscall.RawConn) {
-	c.raw = raw
-	c.loop.step = c.onReady
-}
-
-// rawLoop runs the whole loop in one RawConn.Read. That marks the socket as not
-// ready once, at its start, and then alternates between the callback and the
-// wait; so readiness that arrives while the callback runs ends the next wait.
-func (c *Conn) rawLoop(out []byte, h Handler) error {
-	l := &c.loop
-	l.out, l.h, l.written, l.err = out, h, 0, nil
-	err := c.raw.Read(l.step)
-	l.out, l.h, l.fd = nil, nil, 0
-	if l.err != nil {
-		return l.err
+// attach takes c into the loop if it is a socket. Where that can't be done the
+// connection works all the same.
+func (c *Conn) attach(nc net.Conn) {
+	t, ok := nc.(*net.TCPConn)
+	if !ok {
+		return
 	}
-	return err
-}
-
-// onReady is called at the start of a loop and whenever the socket may have
-// become readable. It returns true to end the loop.
-func (c *Conn) onReady(fd uintptr) bool {
-	l := &c.loop
-	l.fd = fd
-	if l.out != nil {
-		l.written, l.err = c.Write(l.out)
-		l.out = nil
-		return l.err != nil
-	}
-	for {
-		p := l.h.Space()
-		n, errno := rawRead(fd, p)
-		switch {
-		case errno == syscall.EAGAIN:
-			return l.h.Received(0)
-		case errno != 0:
-			l.err = os.NewSyscallError("recvfrom", errno)
-			return true
-		case n == 0:
-			l.err, l.ended = io.EOF, true
-			return true
-		}
-		if l.h.Received(n) {
-			return true
-		}
-		// Nothing is left, and what comes next makes the socket ready anew. But
-		// for an end that came before this read: there is no second sign of it.
-		if n < len(p) && !l.h.Partial() {
-			return false
-		}
+	if s, err := adopt(t); err == nil {
+		c.s, c.Conn = s, s
 	}
 }
 
-// tryWrite writes what the socket of a running loop takes at once.
+// Waits reports whether Await and Step can be used.
+func (c *Conn) Waits() bool { return c.s != nil }
+
+// On tells which worker runs the owner from here on, nil if none does. Events of
+// the connection come to that one then.
+func (c *Conn) On(w *Worker) {
+	if c.s != nil {
+		c.s.follow(w)
+	}
+}
+
+// Near reports whether events of the connection come to w already.
+func (c *Conn) Near(w *Worker) bool { return w == nil || c.s == nil || c.s.l == w.l }
+
+// Ending reports whether the peer's end is known to have come, without a look.
+func (c *Conn) Ending() bool { return c.s != nil && c.s.isEnding() }
+
+// Await has w be told when Step may find something; the connection belongs to w
+// from then on. It returns false, and w is not told, if Step may find something now.
+func (c *Conn) Await(w Waiter) bool { return !c.unread && c.s.await(&c.s.in, w) }
+
+// stand waits until Step may find something.
+func (c *Conn) stand() {
+	if !c.unread {
+		c.s.stand(&c.s.in)
+	}
+}
+
+// Step reads once and has h see what came. done is what h says.
+func (c *Conn) Step(h Handler) (done bool, err error) {
+	n, more, err := c.s.recv(h.Space())
+	if err != nil {
+		c.s.ended = err == io.EOF
+		return false, err
+	}
+	c.unread = more
+	return h.Received(n), nil
+}
+
+// tryWrite writes what the socket takes at once.
 func (c *Conn) tryWrite(b []byte) (int, error) {
-	if c.loop.fd == 0 {
+	if c.s == nil {
 		return 0, nil
 	}
-	n, errno := rawWrite(c.loop.fd, b)
-	if errno != 0 && errno != syscall.EAGAIN {
-		return 0, os.NewSyscallError("sendto", errno)
-	}
-	return n, nil
+	return c.s.send(b)
 }
 
 // Idle reports whether the connection is open and holds nothing unread, as a
@@ -118,13 +96,9 @@ func (c *Conn) Pending() bool {
 // whoever has read them knows that nothing can be sent any more. Where the system
 // can't do that it does nothing.
 func (c *Conn) Cork() {
-	cork := func(fd uintptr) { _ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_CORK, 1) }
-	switch raw := c.socket(); {
-	case raw == nil:
-	case c.loop.fd != 0:
-		cork(c.loop.fd)
-	default:
-		_ = raw.Control(cork) // closed: nothing is written any more
+	if raw := c.socket(); raw != nil {
+		// closed: nothing is written any more
+		_ = raw.Control(func(fd uintptr) { _ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_CORK, 1) })
 	}
 }
 
@@ -132,30 +106,40 @@ func (c *Conn) Cork() {
 const errNoSocket = syscall.ENOTSOCK
 
 // peek looks at the next byte without waiting and without taking it.
-func (c *Conn) peek() (n int, errno syscall.Errno) {
-	raw := c.socket()
-	if c.loop.look == nil {
-		c.loop.look = c.onLook
+func (c *Conn) peek() (int, syscall.Errno) {
+	switch raw := c.socket(); {
+	case c.s != nil:
+		return c.s.peek()
+	case raw != nil:
+		return peekAt(raw)
 	}
-	switch {
-	case raw == nil:
-		return -1, errNoSocket
-	case c.loop.fd != 0:
-		return rawPeek(c.loop.fd)
-	case raw.Control(c.loop.look) != nil:
+	return -1, errNoSocket
+}
+
+func peekAt(raw syscall.RawConn) (n int, errno syscall.Errno) {
+	if raw.Control(func(fd uintptr) { n, errno = rawPeek(fd) }) != nil {
 		return -1, syscall.EBADF
 	}
-	return c.loop.seen, c.loop.seenNo
+	return n, errno
 }
 
 // socket returns the socket that the connection is, or runs over; nil if there
 // is none.
 func (c *Conn) socket() syscall.RawConn {
-	if c.under != nil {
+	switch {
+	case c.under != nil && c.under.raw != nil:
 		return c.under.raw
+	case c.s != nil:
+		return controlOnly{c.s}
 	}
-	return c.raw
+	return nil
 }
+
+// controlOnly makes a syscall.RawConn of a socket. This package uses its Control.
+type controlOnly struct{ *socket }
+
+func (controlOnly) Read(func(fd uintptr) bool) error  { return syscall.ENOTSUP }
+func (controlOnly) Write(func(fd uintptr) bool) error { return syscall.ENOTSUP }
 
 // hungUp asks the system whether the peer's end has come, read or not.
 func (c *Conn) hungUp() bool {
@@ -172,8 +156,6 @@ func (c *Conn) hungUp() bool {
 	})
 	return ended || err != nil
 }
-
-func (c *Conn) onLook(fd uintptr) { c.loop.seen, c.loop.seenNo = rawPeek(fd) }
 
 func rawPeek(fd uintptr) (int, syscall.Errno) {
 	var b [1]byte

@@ -134,7 +134,7 @@ func TestReadLoopEndWithLastBytes(t *testing.T) {
 
 func TestReadLoopWithoutMessage(t *testing.T) {
 	ours, peer := tcpPair(t)
-	h := &collector{whole: true, on: func(got []byte) {
+	h := &collector{on: func(got []byte) {
 		if len(got) > 0 {
 			peer.Close() // after the read: a sign of its own
 		}
@@ -203,12 +203,14 @@ func TestDeadlines(t *testing.T) {
 func TestCloseEndsLoop(t *testing.T) {
 	for _, link := range links {
 		t.Run(link.name, func(t *testing.T) {
-			ours, _ := link.make(t)
+			ours, peer := link.make(t)
 			c := sock.New(ours)
 			begun := make(chan struct{})
-			h := &collector{space: sync.OnceValue(func() int { close(begun); return 1 })}
+			var once sync.Once
+			h := &collector{space: func() int { return 1 }, on: func([]byte) { once.Do(func() { close(begun) }) }}
 			result := make(chan error, 1)
 			go func() { result <- c.ReadLoop(h) }()
+			peer.Write([]byte("x"))
 			<-begun
 			c.Close()
 			if err := <-result; err == nil || err == io.EOF {
@@ -364,7 +366,7 @@ func TestIdleAndPeerClosed(t *testing.T) {
 			t.Run(tt.name+"/"+ask, func(t *testing.T) {
 				ours, peer := tcpPair(t)
 				c := sock.New(ours)
-				tt.do(ours, peer)
+				tt.do(c, peer)
 				got, want := c.Idle, tt.idle || !looks
 				if ask == "PeerClosed" {
 					got, want = c.PeerClosed, tt.closed && looks

@@ -22,8 +22,9 @@ func TestPingPongLosesNoWakeUp(t *testing.T) {
 				ours, peer := link.make(t)
 				wg.Go(func() { echo(sock.New(peer), rand.New(rand.NewPCG(uint64(i), 1))) })
 				wg.Go(func() {
-					defer ours.Close()
-					if round, err := ping(sock.New(ours), rounds, rand.New(rand.NewPCG(uint64(i), 2))); err != nil {
+					c := sock.New(ours)
+					defer c.Close()
+					if round, err := ping(c, rounds, rand.New(rand.NewPCG(uint64(i), 2))); err != nil {
 						t.Errorf("connection %d, round %d: %v", i, round, err)
 					}
 				})
@@ -91,5 +92,3 @@ func (h *echoer) Received(n int) bool {
 	}
 	return false
 }
-
-func (h *echoer) Partial() bool { return len(h.msg) > 0 }
