@@ -90,6 +90,7 @@ func (l *loop) wait(events []unix.EpollEvent) int {
 type Worker struct {
 	l    *loop
 	gone bool // another has taken its place
+	woke bool // a goroutine that stood still, which may now run on this thread
 	buf  [64]unix.EpollEvent
 	rest []unix.EpollEvent // of buf, not seen to yet
 }
@@ -114,6 +115,10 @@ func (w *Worker) Detach() {
 func (w *Worker) run() {
 	for !w.gone {
 		if len(w.rest) == 0 {
+			if w.woke {
+				w.woke = false
+				runtime.Gosched()
+			}
 			w.rest = w.buf[:w.l.wait(w.buf[:])]
 			continue
 		}

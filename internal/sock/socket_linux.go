@@ -46,7 +46,12 @@ type Waiter interface{ Ready(w *Worker) }
 type park chan struct{}
 
 // Ready implements Waiter.
-func (p park) Ready(*Worker) { p <- struct{}{} } // has room for it
+func (p park) Ready(w *Worker) {
+	p <- struct{}{} // has room for it
+	if w != nil {
+		w.woke = true
+	}
+}
 
 // adopt makes a socket of c. If there is no error c is closed.
 func adopt(c *net.TCPConn) (*socket, error) {
