@@ -66,8 +66,8 @@ func TestLongBodiesPassPartByPart(t *testing.T) {
 	before := heap()
 	c.wantGoodLong(arrived, parts)
 	c.readLong(t, arrived, parts)
-	if grown := int64(heap()) - int64(before); grown > 1<<20 {
-		t.Errorf("64 MiB there and 64 MiB back allocated %d bytes; want less than 1 MiB", grown)
+	if grown := int64(heap()) - int64(before); grown > 4<<20 { // a buffer for each direction, which may be new
+		t.Errorf("64 MiB there and 64 MiB back allocated %d bytes; want less than 4 MiB", grown)
 	}
 	if o := r.lastOutcome(4); o.Reason != "" || o.ResponseBytes <= 64<<20 {
 		t.Errorf("outcome of the answer = %q, %d bytes; want none, more than 64 MiB", o.Reason, o.ResponseBytes)
