@@ -66,8 +66,12 @@ func TestLongBodiesPassPartByPart(t *testing.T) {
 	before := heap()
 	c.wantGoodLong(arrived, parts)
 	c.readLong(t, arrived, parts)
-	if grown := int64(heap()) - int64(before); grown > 4<<20 { // a buffer for each direction, which may be new
-		t.Errorf("64 MiB there and 64 MiB back allocated %d bytes; want less than 4 MiB", grown)
+	limit := int64(1 << 20)
+	if raceEnabled { // pools forget some of what they are given: a buffer for each direction may be new
+		limit += 1 << 20
+	}
+	if grown := int64(heap()) - int64(before); grown > limit {
+		t.Errorf("64 MiB there and 64 MiB back allocated %d bytes; want at most %d", grown, limit)
 	}
 	if o := r.lastOutcome(4); o.Reason != "" || o.ResponseBytes <= 64<<20 {
 		t.Errorf("outcome of the answer = %q, %d bytes; want none, more than 64 MiB", o.Reason, o.ResponseBytes)

@@ -23,23 +23,16 @@ func (p *Pool) LastUsed() time.Time {
 }
 
 // Quiet returns how many idle connections are open and have brought nothing.
-func (p *Pool) Quiet() (n int) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, c := range p.idle {
-		if c.Idle() {
-			n++
-		}
-	}
-	return n
-}
+func (p *Pool) Quiet() int { return p.count((*conn).Idle) }
 
 // Ending returns how many idle connections are known to have ended.
-func (p *Pool) Ending() (n int) {
+func (p *Pool) Ending() int { return p.count((*conn).Ending) }
+
+func (p *Pool) count(is func(*conn) bool) (n int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, c := range p.idle {
-		if c.Ending() {
+		if is(c) {
 			n++
 		}
 	}

@@ -9,18 +9,7 @@ import (
 // A connection whose end the system has told of is not tried, young as it is.
 func TestKnownEndIsNotTried(t *testing.T) {
 	eachOp(t, func(t *testing.T, op wire.Op) {
-		pooled := make(chan struct{})
-		p, _ := overTCP(t, func(c *peer) {
-			if c.n == 0 && c.next() {
-				c.say(done)
-				<-pooled
-				c.reset()
-				return
-			}
-			good(c)
-		})
-		ask(t, p, wire.OpResetTimeout)
-		close(pooled)
+		p, _ := resetInPool(t)
 		eventually(t, "the reset is heard of", func() bool { return p.Ending() == 1 })
 		x := exchange(op)
 		x.Started = p.LastUsed()

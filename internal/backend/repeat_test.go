@@ -249,9 +249,10 @@ func TestNoRepeatOfLongBody(t *testing.T) {
 	}
 }
 
-// A body that can't be sent twice is not sent on a connection that has died in
-// the pool, however short its time there was.
-func TestLongBodyLooksFirst(t *testing.T) {
+// resetInPool returns a pool whose backend resets the one connection in it, and
+// serves others.
+func resetInPool(t *testing.T) (*backend.Pool, *farm) {
+	t.Helper()
 	pooled := make(chan struct{})
 	p, f := overTCP(t, func(c *peer) {
 		if c.n == 0 && c.next() {
@@ -264,6 +265,13 @@ func TestLongBodyLooksFirst(t *testing.T) {
 	})
 	ask(t, p, wire.OpResetTimeout)
 	close(pooled)
+	return p, f
+}
+
+// A body that can't be sent twice is not sent on a connection that has died in
+// the pool, however short its time there was.
+func TestLongBodyLooksFirst(t *testing.T) {
+	p, f := resetInPool(t)
 	eventually(t, "the reset is there", func() bool { return p.Quiet() == 0 })
 	x := longSet(io.LimitReader(zeros{}, 1<<20), 1<<20)
 	x.Started = p.LastUsed()

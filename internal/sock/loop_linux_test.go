@@ -64,13 +64,7 @@ func TestAwaitLosesNoWakeUp(t *testing.T) {
 			<-c.ended
 			c.Close()
 		})
-		wg.Go(func() {
-			c := sock.New(ours)
-			defer c.Close()
-			if round, err := ping(c, rounds, rand.New(rand.NewPCG(uint64(i), 2))); err != nil {
-				t.Errorf("connection %d, round %d: %v", i, round, err)
-			}
-		})
+		wg.Go(func() { pingAll(t, i, ours, rounds) })
 	}
 	wg.Wait()
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"math/rand/v2"
+	"net"
 	"slices"
 	"sync"
 	"testing"
@@ -21,16 +22,19 @@ func TestPingPongLosesNoWakeUp(t *testing.T) {
 			for i := range connections {
 				ours, peer := link.make(t)
 				wg.Go(func() { echo(sock.New(peer), rand.New(rand.NewPCG(uint64(i), 1))) })
-				wg.Go(func() {
-					c := sock.New(ours)
-					defer c.Close()
-					if round, err := ping(c, rounds, rand.New(rand.NewPCG(uint64(i), 2))); err != nil {
-						t.Errorf("connection %d, round %d: %v", i, round, err)
-					}
-				})
+				wg.Go(func() { pingAll(t, i, ours, rounds) })
 			}
 			wg.Wait()
 		})
+	}
+}
+
+// pingAll pings over connection i to its end.
+func pingAll(t *testing.T, i int, nc net.Conn, rounds int) {
+	c := sock.New(nc)
+	defer c.Close()
+	if round, err := ping(c, rounds, rand.New(rand.NewPCG(uint64(i), 2))); err != nil {
+		t.Errorf("connection %d, round %d: %v", i, round, err)
 	}
 }
 
